@@ -245,7 +245,9 @@ class LLM:
             for prompt, adapter_id in zip(given, adapters, strict=True)
         ]
         return [
-            EmbeddingOutput(request.request_id, request.prompt_token_ids, row)
+            EmbeddingOutput(
+                request.request_id, request.prompt_token_ids, row[: options.truncate_dim]
+            )
             for request, row in zip(
                 requests, self._requests.pool(self._engine(), requests), strict=True
             )

@@ -207,6 +207,28 @@ def test_text_is_lowered_and_limited_as_the_folder_says(tmp_path: Path) -> None:
     options.write_text(json.dumps({"max_seq_length": "8"}))
     with pytest.raises(ModelInvalidError, match="max_seq_length is '8'"):
         start(tmp_path)
+    options.write_text(json.dumps({"module_output_name": "token_embeddings"}))
+    tokenizer = tmp_path / "tokenizer_config.json"
+    whole = json.loads(tokenizer.read_text())
+    for limit, longest in ((9, 9), (10**30, 128), (1e30, 128)):
+        tokenizer.write_text(json.dumps({**whole, "model_max_length": limit}))
+        with start(tmp_path) as llm:
+            assert llm.max_model_len == longest
+
+
+def test_vectors_are_as_short_as_the_folder_says(tmp_path: Path) -> None:
+    """As sentence-transformers cuts them: what is left keeps its length."""
+    make_encoder(tmp_path, "bert")
+    write_modules(tmp_path, MEAN, "Normalize")
+    with start(tmp_path) as llm:
+        whole = llm.embed(PROMPTS[0])[0].embedding
+    options = tmp_path / "config_sentence_transformers.json"
+    options.write_text(json.dumps({"truncate_dim": 16}))
+    with start(tmp_path) as llm:
+        assert llm.embed(PROMPTS[0])[0].embedding == whole[:16]
+    options.write_text(json.dumps({"truncate_dim": 0}))
+    with pytest.raises(ModelInvalidError, match="truncate_dim is 0"):
+        start(tmp_path)
 
 
 def test_rounded_weights_embed_nearly_the_same(tmp_path: Path) -> None:
@@ -275,4 +297,7 @@ def test_an_encoder_that_does_not_say_how_it_embeds_is_refused(tmp_path: Path) -
         start(tmp_path)
     write_modules(tmp_path, {"pooling_mode_geometric_tokens": True})
     with pytest.raises(ModelUnsupportedError, match="geometric_tokens"):
+        start(tmp_path)
+    (tmp_path / "1_Pooling/config.json").unlink()
+    with pytest.raises(ModelInvalidError, match=r"holds no 1_Pooling/config\.json"):
         start(tmp_path)

@@ -87,6 +87,54 @@ def test_the_activation_is_what_the_checkpoint_names(
     )
 
 
+def save_as_cross_encoder(folder: Path, *steps: str, **options: object) -> None:
+    """What sentence-transformers 6 writes beside the model."""
+    kinds = [{"path": "", "type": f"sentence_transformers.base.modules.{one}"} for one in steps]
+    (folder / "modules.json").write_text(json.dumps(kinds))
+    values = {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None, **options}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(values))
+
+
+IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("options", "is_plain"),
+    [
+        ({"activation_fn": IDENTITY}, True),
+        (
+            {"activation_fn": SIGMOID, "prompts": {"query": ""}, "default_prompt_name": "query"},
+            False,
+        ),
+        # Of an embedder, which a cross-encoder's function is none of.
+        ({"activation_fn": SIGMOID, "model_type": "SentenceTransformer"}, True),
+    ],
+)
+def test_what_sentence_transformers_saves_beside_config_json_comes_first(
+    options: dict[str, Any], is_plain: bool, tmp_path: Path
+) -> None:
+    reference = make_encoder(tmp_path, "bert", SCORE)
+    change(tmp_path / "config.json", sentence_transformers={"activation_fn": IDENTITY})
+    save_as_cross_encoder(tmp_path, "Transformer", **options)
+    logits = expected(tmp_path, reference)
+    torch.testing.assert_close(
+        scores(tmp_path), logits if is_plain else logits.sigmoid(), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_steps_and_prompts_of_a_cross_encoder_are_refused(tmp_path: Path) -> None:
+    make_encoder(tmp_path, "bert", SCORE)
+    save_as_cross_encoder(tmp_path, "Transformer", "Dense")
+    with pytest.raises(ModelUnsupportedError, match="the steps are Transformer, Dense"):
+        scores(tmp_path)
+    save_as_cross_encoder(tmp_path, "Transformer", default_prompt_name="q", prompts={"q": "why"})
+    with pytest.raises(ModelUnsupportedError, match="default_prompt_name is 'q'"):
+        scores(tmp_path)
+    save_as_cross_encoder(tmp_path, "Transformer", activation_fn="torch.nn.modules.Tanh")
+    with pytest.raises(ModelUnsupportedError, match=r"is 'torch\.nn\.modules\.Tanh'"):
+        scores(tmp_path)
+
+
 def test_texts_are_paired_as_vllm_pairs_them(tmp_path: Path) -> None:
     make_encoder(tmp_path, "bert", SCORE)
     with LLM(str(tmp_path), device="cpu") as llm:
@@ -112,6 +160,7 @@ def test_texts_are_paired_as_vllm_pairs_them(tmp_path: Path) -> None:
         ({"id2label": {"0": "no", "1": "yes"}}, "id2label names 2 labels"),
         ({"id2label": None}, "id2label names 2 labels"),
         ({"sentence_transformers": {"activation_fn": "torch.nn.Tanh"}}, "torch.nn.Tanh"),
+        ({"sentence_transformers": {"activation_fn": "their.Identity"}}, "their.Identity"),
     ],
 )
 def test_what_would_score_wrongly_is_refused(

@@ -58,10 +58,9 @@ def read_pooling(folder: Path) -> Pooling | None:
         ModelUnsupportedError: It names the step or the mode.
         ModelInvalidError: A file is damaged.
     """
-    steps = _read(folder / MODULES_NAME, list)
+    steps, kinds = _read(folder / MODULES_NAME, list), step_kinds(folder)
     if not steps:
         return None
-    kinds = [_kind(step) for step in steps]
     for kind in kinds:
         if kind not in _KNOWN_STEPS:
             raise ModelUnsupportedError(
@@ -80,6 +79,12 @@ def read_pooling(folder: Path) -> Pooling | None:
         )
     name = Path(str(steps[1].get("path", "")), "config.json")
     return Pooling(_mode(folder, name), is_normalised=_NORMALIZE in kinds, file=str(name))
+
+
+def step_kinds(folder: Path) -> list[str]:
+    """The steps that modules.json names, by the last part of their classes; none without that file. Raises
+    `ModelInvalidError` for a damaged one."""
+    return [_kind(step) for step in _read(folder / MODULES_NAME, list)]
 
 
 def leaves_out_prompts(folder: Path) -> bool:
@@ -126,6 +131,11 @@ def _kind(step: object) -> str:
 
 
 def _mode(folder: Path, name: Path) -> PoolingMode:
+    if not (folder / name).is_file():
+        raise ModelInvalidError(
+            f"{folder} holds no {name}, by which {MODULES_NAME} says how the model pools. Download the model "
+            "again."
+        )
     names = _mode_names(_read(folder / name, dict))
     mode = _MODES.get(names[0]) if len(names) == 1 else None
     if mode is None:

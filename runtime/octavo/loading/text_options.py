@@ -3,15 +3,17 @@ texts, as sentence-transformers keeps them beside the model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from octavo.errors import InvalidParameterError, ModelInvalidError, ModelUnsupportedError
 from octavo.json_files import read_json_object_if_any
 from octavo.loading.pooling import leaves_out_prompts
 
+_NO_LIMIT = int(1e30)  # as transformers writes none
+_OPTIONS_NAME = "config_sentence_transformers.json"
 # sentence-transformers' own order: the first that is there counts.
 _NAMES = tuple(
     f"sentence_{kind}_config.json"
@@ -28,6 +30,7 @@ class TextOptions:
             (`default_prompt_name`); mostly nothing.
         prompts: By name, those that it was trained with, such as `query` and `document`.
         leaves_out_prompts: The vector is to be made without the prompt's tokens, which is not implemented.
+        truncate_dim: How many of a vector's numbers are kept where nobody asks for `dimensions`; None: all.
     """
 
     max_tokens: int | None = None
@@ -35,6 +38,7 @@ class TextOptions:
     default_prompt: str = ""
     prompts: Mapping[str, str] = field(default_factory=dict)
     leaves_out_prompts: bool = False
+    truncate_dim: int | None = None
 
     def prompt(self, name: str | None) -> str:
         """What stands before a text: the prompt of this name, or without one the default.
@@ -72,33 +76,41 @@ class TextOptions:
 def read_text_options(folder: Path) -> TextOptions:
     """Raises `ModelInvalidError` for a damaged file, and `ModelUnsupportedError` for a default prompt that
     the vector is to leave out."""
-    default, prompts = _prompts(folder)
-    leaves_out = leaves_out_prompts(folder)
+    options = read_json_object_if_any(folder / _OPTIONS_NAME)
+    default, prompts = _prompts(folder, options)
     path = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
-    if path is None:
-        return TextOptions(default_prompt=default, prompts=prompts, leaves_out_prompts=leaves_out)
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelInvalidError(f"{path} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise ModelInvalidError(f"{path} holds a {type(raw).__name__}, not an object.")
-    limit, lowers = raw.get("max_seq_length"), raw.get("do_lower_case")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise ModelInvalidError(
-            f"{path.name}: max_seq_length is {limit!r}; it must be a positive integer."
-        )
+    raw = {} if path is None else read_json_object_if_any(path)
+    name = "" if path is None else path.name
+    limit, lowers = _count(raw, "max_seq_length", name), raw.get("do_lower_case")
     if not isinstance(lowers, bool | None):
-        raise ModelInvalidError(
-            f"{path.name}: do_lower_case is {lowers!r}; it must be true or false."
-        )
-    return TextOptions(limit, bool(lowers), default, prompts, leaves_out)
+        raise ModelInvalidError(f"{name}: do_lower_case is {lowers!r}; it must be true or false.")
+    return TextOptions(
+        _longest_of_tokenizer(folder) if limit is None else limit,
+        bool(lowers),
+        default,
+        prompts,
+        leaves_out_prompts(folder),
+        _count(options, "truncate_dim", _OPTIONS_NAME),
+    )
 
 
-def _prompts(folder: Path) -> tuple[str, dict[str, str]]:
+def _count(raw: Mapping[str, Any], field: str, file: str) -> int | None:
+    value = raw.get(field)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ModelInvalidError(f"{file}: {field} is {value!r:.80}; it must be a positive integer.")
+
+
+def _longest_of_tokenizer(folder: Path) -> int | None:
+    """Where sentence-transformers 6 keeps the limit, and earlier ones look next."""
+    found = read_json_object_if_any(folder / "tokenizer_config.json").get("model_max_length")
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found < _NO_LIMIT:
+        return None
+    return found
+
+
+def _prompts(folder: Path, raw: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """The default one, and all by name."""
-    path = folder / "config_sentence_transformers.json"
-    raw = read_json_object_if_any(path)
     name, given = raw.get("default_prompt_name"), raw.get("prompts") or {}
     named = given.items() if isinstance(given, dict) else ()
     prompts = {each: text for each, text in named if isinstance(text, str)}
@@ -107,11 +119,11 @@ def _prompts(folder: Path) -> tuple[str, dict[str, str]]:
     prompt = prompts.get(name) if isinstance(name, str) else None
     if prompt is None:
         raise ModelInvalidError(
-            f"{path.name}: default_prompt_name is {name!r:.60}, and prompts has no text of that name."
+            f"{_OPTIONS_NAME}: default_prompt_name is {name!r:.60}, and prompts has no text of that name."
         )
     if prompt and leaves_out_prompts(folder):
         raise ModelUnsupportedError(
-            f"{path.name}: default_prompt_name is {name!r:.60}, and the pooling leaves prompts out "
+            f"{_OPTIONS_NAME}: default_prompt_name is {name!r:.60}, and the pooling leaves prompts out "
             "(include_prompt is false), which is not implemented. Serve a model that pools all tokens."
         )
     return prompt, prompts

@@ -7,7 +7,8 @@ from octavo.layers.rotary import RopeConfig, RopeScaling
 from octavo.models.config_reader import ConfigReader
 from octavo.models.spec import ModelSpec, Task
 
-_SCORES = "ForSequenceClassification"
+SCORES = "ForSequenceClassification"
+"""End of the name of an architecture that scores."""
 _ABSOLUTE = "absolute"
 
 
@@ -69,7 +70,7 @@ def read_encoder_spec(
         )
     return ModelSpec(
         architecture=architecture,
-        task=Task.SCORE if architecture.endswith(_SCORES) else Task.EMBED,
+        task=Task.SCORE if architecture.endswith(SCORES) else Task.EMBED,
         vocab_size=reader.integer("vocab_size"),
         hidden_size=hidden_size,
         inner_size=reader.integer("intermediate_size"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from octavo.config import ModelImplementation
 from octavo.errors import ModelInvalidError, ModelUnsupportedError, UserError
 from octavo.json_files import read_json_object
+from octavo.loading.scoring import read_score_function
 from octavo.models.base import EncoderConfig, ModelConfig
 from octavo.models.config_reader import ConfigReader, UnreadFieldsError
 from octavo.models.families import (
@@ -33,6 +34,7 @@ from octavo.models.families import (
     qwen3_moe,
     roberta,
 )
+from octavo.models.read_encoder_spec import SCORES
 from octavo.models.text_part import TEXT_PARTS, text_part
 
 _READERS: Mapping[str, Callable[[ConfigReader], ModelConfig]] = {
@@ -100,6 +102,7 @@ def _read_generic(folder: Path, raw: Mapping[str, object]) -> ModelConfig:
     # transformers' modules take seconds to import, and own families do without.
     from octavo.models.from_transformers import read_transformers_config
 
+    _architecture(raw)  # which refuses a file that names none
     return read_transformers_config(folder, raw)
 
 
@@ -141,9 +144,13 @@ def read_config(raw: Mapping[str, object]) -> ModelConfig:
 def read_encoder_config(folder: Path) -> EncoderConfig | None:
     """As `read_model_config`, of an encoder; None where the architecture is none."""
     raw = read_json_object(folder / "config.json")
-    read = ENCODERS.get(_architecture(raw))
+    architecture = _architecture(raw)
+    read = ENCODERS.get(architecture)
     if read is None:
         return None
+    function = read_score_function(folder) if architecture.endswith(SCORES) else None
+    if function is not None:
+        raw = {**raw, "sentence_transformers": {"activation_fn": function}}
     reader = ConfigReader(raw)
     config = read(reader)
     reader.refuse_unread()

@@ -19,6 +19,7 @@ from octavo.models.spec import ModelSpec
 
 # A missing id2label means two labels to transformers.
 _DEFAULT_LABELS = 2
+_PACKAGE = "torch.nn."
 _POOLINGS = {"cls": PoolingMode.CLS, "mean": PoolingMode.MEAN}
 
 
@@ -78,14 +79,17 @@ def read_score_activation(reader: ConfigReader) -> ScoreActivation:
             f"config.json: sentence_transformers is {own!r}; it must be an object."
         )
     older = reader.get("sbert_ce_default_activation_function")
-    name = own.get("activation_fn") or older or ScoreActivation.SIGMOID.value
-    try:
-        return ScoreActivation(str(name).rpartition(".")[2])
-    except ValueError as error:
-        raise ModelUnsupportedError(
-            f"config.json: the score's activation is {name!r}; implemented are "
-            f"{', '.join(one.value for one in ScoreActivation)}."
-        ) from error
+    name = own.get("activation_fn") or older
+    if name is None:
+        return ScoreActivation.SIGMOID
+    function = str(name).rpartition(".")[2]
+    # By another package's name it is that package's code, of which nothing is known.
+    if str(name).startswith(_PACKAGE) and function in {one.value for one in ScoreActivation}:
+        return ScoreActivation(function)
+    raise ModelUnsupportedError(
+        f"The score's activation, as the checkpoint names it, is {name!r:.100}; implemented are "
+        f"{', '.join(_PACKAGE + one.value for one in ScoreActivation)}."
+    )
 
 
 def read_score_pooling(reader: ConfigReader) -> PoolingMode:

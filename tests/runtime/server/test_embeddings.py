@@ -31,7 +31,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_encoder(folder, "bert", BASE)
     write_modules(folder, {"pooling_mode_mean_tokens": True})
     prompts = {"query": "the girl ", "document": ""}
-    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    options = {"prompts": prompts, "truncate_dim": 40}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(options))
     return folder
 
 
@@ -151,7 +152,9 @@ def test_texts_may_be_cut_to_so_many_tokens(embedder: ServerProcess, scorer: Ser
 
 
 def test_dimensions_are_the_first_ones(embedder: ServerProcess) -> None:
-    whole = vectors(ask(embedder, "/v1/embeddings", input=TEXTS))
+    whole = vectors(ask(embedder, "/v1/embeddings", input=TEXTS, dimensions=48))
+    usual = vectors(ask(embedder, "/v1/embeddings", input=TEXTS))
+    np.testing.assert_allclose(usual, whole[:, :40], rtol=1e-5)  # as the folder says
     short = vectors(ask(embedder, "/v1/embeddings", input=TEXTS, dimensions=8))
     expected = whole[:, :8]
     if abs(np.linalg.norm(whole[0]) - 1) < 1e-3:

@@ -85,7 +85,7 @@ async def embeddings(
         http_request,
         adapter_id=generator.adapters.id_of(request.model),
     )
-    shown = [_shown(row, request) for row in rows]
+    shown = [_shown(row, request, use.texts.truncate_dim) for row in rows]
     answer = EmbeddingList(
         data=[Embedding(index=index, embedding=row) for index, row in enumerate(shown)],
         model=request.model,
@@ -99,9 +99,9 @@ def usage_of(texts: list[list[int]]) -> PooledUsage:
     return PooledUsage(count, count)
 
 
-def _shown(row: list[float], request: EmbeddingRequest) -> list[float] | str:
-    if request.dimensions is not None:
-        row = shortened(row, request.dimensions)
+def _shown(row: list[float], request: EmbeddingRequest, width: int | None) -> list[float] | str:
+    """`width`: Numbers of a vector where the request says none; None: all."""
+    row = row[:width] if request.dimensions is None else shortened(row, request.dimensions)
     if request.encoding_format == "base64":
         return base64.b64encode(np.array(row, dtype="<f4").tobytes()).decode()
     return row
