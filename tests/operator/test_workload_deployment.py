@@ -131,6 +131,49 @@ def test_limits_that_a_quota_wants_are_told_by_their_fields(wanted: str, fields:
 
 
 @pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        (
+            (
+                'Pod "a" is invalid: spec.containers[0].resources.requests: Invalid value: "1Gi": must be '
+                "less than or equal to memory limit of 256Mi"
+            ),
+            ["spec.resources.memory"],
+        ),
+        (
+            (
+                'Pod "a" is invalid: [spec.initContainers[0].resources.requests: Invalid value: "100m": must '
+                "be less than or equal to cpu limit of 50m, spec.containers[0].resources.requests: Invalid "
+                'value: "500m": must be less than or equal to cpu limit of 50m]'
+            ),
+            ["spec.resources.download.cpu", "spec.resources.cpu"],
+        ),
+        (
+            (
+                'pods "a" is forbidden: [minimum cpu usage per Container is 1, but request is 500m, maximum '
+                "memory usage per Container is 512Mi, but limit is 1Gi]"
+            ),
+            ["spec.resources.cpu", "spec.resources.memory"],
+        ),
+        (
+            'pods "a" is forbidden: maximum cpu usage per Pod is 2, but limit is 3',
+            ["spec.resources.cpuLimit"],
+        ),
+        (
+            'pods "a" is forbidden: maximum memory usage per Pod is 512Mi.  No limit is specified',
+            ["spec.resources.memory"],
+        ),
+        ('pods "a" is forbidden: no PriorityClass with name b was found', []),
+    ],
+)
+def test_what_a_limit_range_refuses_is_told_by_its_field(message: str, fields: list[str]) -> None:
+    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
+    assert found is not None
+    hint = f"; set {', '.join(fields)}" if fields else ""
+    assert (found.reason, found.message) == (Reason.PODS_FORBIDDEN, message + hint)
+
+
+@pytest.mark.parametrize(
     ("status", "is_replacing"),
     [
         ({}, False),

@@ -24,6 +24,17 @@ _FIELDS = (
     ("ephemeral-storage", "ephemeralStorage", "ephemeralStorage"),
 )
 """A resource, and the fields of `spec.resources` and of its `download` that give it a limit."""
+_REQUESTS = {resource: serving.replace("Limit", "") for resource, serving, _ in _FIELDS}
+_RESOURCE = rf"(?P<resource>{'|'.join(_REQUESTS)})"
+_ABOVE_A_DEFAULT = re.compile(
+    r"(?P<containers>containers|initContainers)\[\d+\]\.resources\.requests: [^,\]]*"
+    rf" must be less than or equal to {_RESOURCE} limit"
+)
+"""The API server of a request above the limit that a LimitRange gave, because the spec has none."""
+_OUT_OF_RANGE = re.compile(
+    rf"(?:maximum|minimum) {_RESOURCE} usage per \w+ is [^,]+?(?:, but (?P<what>limit|request) is|\.\s+No)"
+)
+"""A LimitRange, which names no container."""
 
 
 def explain(message: str, since: datetime | None, restart: str) -> Finding:
@@ -40,7 +51,7 @@ def explain(message: str, since: datetime | None, restart: str) -> Finding:
             f"`{restart}`, which replaces the pods, hurries it"
         )
         return Finding(Reason.QUOTA_EXCEEDED, f"{said}; {hint}", since, is_shortage=True)
-    fields = _fields(message)
+    fields = _fields(message) or _fields_in_a_range(message)
     hint = f"; set {', '.join(fields)}" if fields else ""
     return Finding(Reason.PODS_FORBIDDEN, f"{said}{hint}")
 
@@ -59,4 +70,18 @@ def _fields(message: str) -> list[str]:
                 found.append(f"spec.resources.{serving}")
             if is_download:
                 found.append(f"spec.resources.download.{download}")
+    return found
+
+
+def _fields_in_a_range(message: str) -> list[str]:
+    """Those that a LimitRange refuses as they are, or without which its default is below a request."""
+    found = []
+    for each in _ABOVE_A_DEFAULT.finditer(message):
+        path = "spec.resources." + "download." * (each["containers"] == "initContainers")
+        found.append(f"{path}{_REQUESTS[each['resource']]}")
+    for each in _OUT_OF_RANGE.finditer(message):
+        is_cpu_limit = each["resource"] == "cpu" and each["what"] == "limit"
+        found.append(
+            f"spec.resources.{'cpuLimit' if is_cpu_limit else _REQUESTS[each['resource']]}"
+        )
     return found
