@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from benchmarks.cpu.models import DEMO, QWEN3_0_6B
 from octavo import LLM, LoRARequest, SamplingParams
+from octavo.config import ModelImplementation
 
 _LAYERS = 4
 _SHAPES = {
@@ -38,6 +39,9 @@ _SHAPES = {
 def main(
     pairs: Annotated[int, typer.Option(help="rounds")] = 7,
     prompt_tokens: Annotated[int, typer.Option(help="of a prompt")] = 1024,
+    model_impl: Annotated[ModelImplementation, typer.Option(help="whose code runs")] = (
+        ModelImplementation.AUTO
+    ),
 ) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -54,6 +58,7 @@ def main(
         with LLM(
             str(base),
             load_format="dummy",
+            model_impl=model_impl,
             dtype="bfloat16",
             device="cpu",
             enable_lora=True,

@@ -34,6 +34,7 @@ from tests.support.runtime.shared_kinds import KINDS
 SIZES = (2, 4)
 # Norms over all heads with experts, sinks with experts' biases, all heads on each, no plan.
 GENERIC = ("olmoe", "gpt_oss", "beam", "persimmon")
+_TIMEOUT_SECONDS = 600.0  # on a busy machine, too
 
 
 def compare(work: Path, kind: str) -> list[str]:
@@ -62,7 +63,7 @@ def compare(work: Path, kind: str) -> list[str]:
     expected = answers_of(folder, executor_of(folder, 1), adapter)
     lines = []
     for size in sorted(set(SIZES) & set(sizes_that_share(model))):
-        executor = executor_of(folder, size, guesses)
+        executor = executor_of(folder, size, guesses, distributed_timeout_seconds=_TIMEOUT_SECONDS)
         found = answers_of(folder, executor, adapter, drafts=True)
         assert_same(found, expected, tunes=changes_answers)
         lines.append(
