@@ -54,13 +54,15 @@ def _template_message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
         raise UnsupportedParameterError(
             f"{place}.audio", f"it is {_shown(message['audio'])}. Use text instead."
         )
-    found = {name: value for name, value in message.items() if value is not None}
+    # A null content has a place of its own, which templates that print whole messages show.
+    found = {n: value for n, value in message.items() if value is not None or n == "content"}
     for name in ("name", "tool_call_id"):
         _check_text(f"{place}.{name}", found.get(name, ""))
     # Templates know `system`, of which `developer` is OpenAI's newer name.
     found["role"] = "system" if role == "developer" else role
     calls = _calls(place, found.get("tool_calls"))
-    content = _content(place, found.pop("refusal", None) if "content" not in found else found)
+    is_given = found.get("content") is not None
+    content = _content(place, found if is_given else found.pop("refusal", None))
     found.pop("refusal", None)
     if content is None and not calls and role != "assistant":
         raise InvalidParameterError(
@@ -158,7 +160,8 @@ def _call(place: str, call: object) -> dict[str, Any]:
         )
     if isinstance(arguments, str) and not arguments.strip():
         arguments = "{}"
-    return {"type": "function", **given, "function": {**function, "arguments": arguments}}
+    shaped = {**given, "function": {**function, "arguments": arguments}}
+    return shaped if "type" in given else {"type": "function", **shaped}
 
 
 def _check_text(place: str, value: object) -> None:

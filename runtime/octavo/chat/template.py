@@ -170,7 +170,8 @@ class ChatTemplates:
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     for name in _REASONING_NAMES:
         if message.get(name) is not None:
-            return {**dict.fromkeys(_REASONING_NAMES, message[name]), **message}
+            others = [one for one in _REASONING_NAMES if one not in message]
+            return {**message, **dict.fromkeys(others, message[name])}
     return message
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from octavo.chat import template_messages
+from octavo.chat import ChatTemplate, template_messages
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
 
 
@@ -48,6 +49,23 @@ def test_keys_that_only_the_template_knows_stay_in_their_order() -> None:
     (call,) = found["tool_calls"]
     assert call == {"type": "function", "x": 2, "function": message["tool_calls"][0]["function"]}
     assert list(call["function"]) == ["zz", "arguments", "name"]
+
+
+@pytest.mark.parametrize("reasoning", [{}, {"reasoning": "hm"}], ids=["plain", "reasoning"])
+def test_a_template_that_prints_whole_messages_shows_the_clients_order(
+    reasoning: dict[str, str],
+) -> None:
+    function = {"arguments": {"b": 1, "a": 2}, "name": "f"}
+    call = {"id": "c1", "type": "function", "function": function, "index": 0}
+    messages: list[dict[str, Any]] = [
+        {"content": "hi", "role": "user"},
+        {**reasoning, "role": "assistant", "content": None, "tool_calls": [call]},
+        {"tool_call_id": "c1", "content": "3", "role": "tool"},
+    ]
+    template = ChatTemplate("{% for m in messages %}{{ m | tojson }}\n{% endfor %}")
+    lines = template.render(template_messages(messages)).splitlines()
+    for line, message in zip(lines, messages, strict=True):
+        assert line.startswith(json.dumps(message)[:-1])
 
 
 def test_a_refusal_is_what_the_model_said() -> None:
