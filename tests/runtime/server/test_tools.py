@@ -109,7 +109,9 @@ def test_a_call_may_follow_one_that_is_broken_or_was_not_closed() -> None:
     assert parse(unclosed + CALL) == ("", [("f", {}), ("get_pods", {"namespace": "a"})])
 
 
-@pytest.mark.parametrize("rest", ["", ', "arguments": null', ', "parameters": null'])
+@pytest.mark.parametrize(
+    "rest", ["", ', "arguments": null', ', "parameters": null', ', "arguments": ""']
+)
 def test_a_call_without_arguments_has_none(rest: str) -> None:
     """A client reads the object that every function's parameters are."""
     assert parse(f'<tool_call>{{"name": "f"{rest}}}</tool_call>') == ("", [("f", {})])

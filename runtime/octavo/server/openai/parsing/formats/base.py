@@ -105,7 +105,7 @@ class CallFormat(ABC):
             # With the spaces that models write, and that templates write when a client sends it back.
             arguments = json.dumps(arguments, ensure_ascii=False)
         yield self.begin(name)
-        yield Arguments(arguments)
+        yield Arguments(arguments if arguments.strip() else "{}")
         yield CallEnd()
 
 
