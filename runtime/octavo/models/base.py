@@ -217,6 +217,10 @@ class ModelConfig(BaseConfig):
     @abstractmethod
     def build(self, load: ModelBuilder) -> CausalLM: ...
 
+    def check(self, model: CausalLM, load: ModelBuilder) -> None:
+        """What `build` gave, once its weights are known to be the checkpoint's. Raises
+        `ModelUnsupportedError` where it would not compute what it should."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig(BaseConfig):

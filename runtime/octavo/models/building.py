@@ -57,15 +57,19 @@ def build_model(
     adapters: ModelAdapters | None = None,
 ) -> CausalLM:
     """The model with its weights, or what one of the ranks has of it. Raises `ModelInvalidError` when these
-    do not match its config.json, and as `ModelAdapters.finish`.
+    do not match its config.json, as `ModelConfig.check`, and as `ModelAdapters.finish`.
 
     Args:
         adapters: Get to know the products that they may change; None: it takes no adapters.
     """
     config = with_stored_head(config, source)
     source = with_own_names(config, source)
-    model = config.build(ModelBuilder(source, scheme, kernels, placement, ranks, adapters))
+    are_random = not source.names()  # which stand for speed alone
+    load = ModelBuilder(source, scheme, kernels, placement, ranks, adapters)
+    model = config.build(load)
     source.finish(config.ignores)
+    if not are_random:
+        config.check(model, load)
     if adapters is not None:
         adapters.finish()
     return model

@@ -38,6 +38,8 @@ def window_from_layer(
     first = reader.get("max_window_layers", default_first)
     kinds = reader.get("layer_types")
     if not reader.flag("use_sliding_window") or window is None:
+        if kinds is not None:
+            _check_kinds(reader, kinds)
         return None
     if not isinstance(first, int) or first < 0:
         raise ModelInvalidError(
@@ -61,15 +63,7 @@ def window_by_kind(
 ) -> tuple[int | None, ...]:
     """The layers that `layer_types` calls sliding; the defaults are of missing fields."""
     kinds = reader.get("layer_types") or default_kinds
-    if (
-        not isinstance(kinds, Sequence)
-        or len(kinds) != reader.integer("num_hidden_layers")
-        or any(kind not in KINDS for kind in kinds)
-    ):
-        raise ModelInvalidError(
-            f"config.json: layer_types must name {' or '.join(KINDS)} for each of the "
-            f"{reader.integer('num_hidden_layers')} layers."
-        )
+    _check_kinds(reader, kinds)
     if reader.has("sliding_window") and reader.get("sliding_window") is None and KINDS[0] in kinds:
         raise ModelInvalidError(
             "config.json: sliding_window is null, and layers are called sliding; it must say how many tokens "
@@ -77,3 +71,15 @@ def window_by_kind(
         )
     window = reader.integer("sliding_window", default_window)
     return tuple(window if kind == KINDS[0] else None for kind in kinds)
+
+
+def _check_kinds(reader: ConfigReader, kinds: object) -> None:
+    count = reader.integer("num_hidden_layers")
+    if (
+        not isinstance(kinds, Sequence)
+        or len(kinds) != count
+        or any(kind not in KINDS for kind in kinds)
+    ):
+        raise ModelInvalidError(
+            f"config.json: layer_types must name {' or '.join(KINDS)} for each of the {count} layers."
+        )

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from octavo.config import ModelImplementation
-from octavo.errors import ModelUnsupportedError
+from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.models.from_transformers.auto_class import auto_class
 from octavo.models.registry import read_model_config
 from tests.support.runtime.checkpoints import VOCAB
@@ -49,6 +49,11 @@ def test_a_class_that_does_not_heed_kinds_of_layers_is_refused(tmp_path: Path) -
         ModelUnsupportedError, match=r"layer 1, whose layer_types is full_attention, sees 23 tokens"
     ):
         read_model_config(tmp_path, AUTO)
+    change(tmp_path, layer_types=["sliding_attention"] * 3 + ["chunked_attention"])
+    with pytest.raises(
+        ModelUnsupportedError, match=r"layer 3, whose layer_types is chunked_attention, sees 23"
+    ):
+        read_model_config(tmp_path, AUTO)
 
 
 def test_a_text_class_gets_the_config_of_the_text(tmp_path: Path) -> None:
@@ -67,6 +72,13 @@ def test_another_config_in_the_place_of_config_json_is_refused(tmp_path: Path) -
     (tmp_path / "config.4.0.0.json").write_text(json.dumps(read_raw(tmp_path)))
     with pytest.raises(ModelUnsupportedError, match=r"^config\.json: configuration_files"):
         read_model_config(tmp_path, AUTO)
+    change(tmp_path, architectures=["LlavaForConditionalGeneration"], model_type="llava")
+    with pytest.raises(ModelUnsupportedError, match=r"^Leave --model-impl out: .* runs Llava"):
+        read_model_config(tmp_path, TRANSFORMERS)
+    change(tmp_path, architectures=None)
+    for implementation in (AUTO, TRANSFORMERS):
+        with pytest.raises(ModelInvalidError, match="architectures is None"):
+            read_model_config(tmp_path, implementation)
 
 
 def read_raw(folder: Path) -> dict[str, Any]:

@@ -169,6 +169,8 @@ def test_tensors_that_do_not_match_are_named(tmp_path: Path) -> None:
     make_generic_checkpoint(tmp_path, "olmo2")
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(3, 64)
+    # What stands in for it would make the check at start say something else.
+    tensors["model.embed_tokens.weight"] = torch.zeros(3, 64)
     tensors["model.layers.9.other.weight"] = torch.zeros(3, 3)
     del tensors["model.norm.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
@@ -178,6 +180,7 @@ def test_tensors_that_do_not_match_are_named(tmp_path: Path) -> None:
     assert "model.norm.weight is missing" in message
     assert "model.layers.9.other.weight is unexpected" in message
     assert "model.layers.1.mlp.up_proj.weight has shape [3, 64]" in message
+    assert "model.embed_tokens.weight has shape [3, 64]" in message
 
 
 def test_rotary_tables_of_old_checkpoints_are_ignored(tmp_path: Path) -> None:

@@ -227,6 +227,10 @@ def test_what_would_answer_wrongly_is_refused(
         ({**MISTRAL, "sliding_window": 0}, "sliding_window is 0"),
         ({**QWEN3, "layer_types": ["full_attention"]}, "layer_types"),
         ({**QWEN3, "layer_types": ["chunked_attention"] * 32}, "layer_types"),
+        (
+            {**QWEN3, "layer_types": ["chunked_attention"] * 32, "use_sliding_window": False},
+            "layer_types",
+        ),
         ({**MISTRAL, "layer_types": KINDS[1:]}, "layer_types must name"),
         (
             {**GEMMA2, "sliding_window": None},

@@ -16,6 +16,7 @@ import transformers
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from octavo.config import ModelImplementation
 from octavo.errors import ModelUnsupportedError
 from octavo.models.from_transformers.outline import translated_errors
 
@@ -59,6 +60,14 @@ def _refuse_unknown(architecture: str, model_type: str) -> None:
     named = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
     names = (named,) if isinstance(named, str) else named or ()
     if architecture not in names:
+        from octavo.models.registry import is_native  # which imports this package
+
+        if is_native({"architectures": [architecture]}, ModelImplementation.AUTO):
+            raise ModelUnsupportedError(
+                f"Leave --model-impl out: Octavo's own code runs {architecture}. With model_type "
+                f"{model_type!r} transformers {transformers.__version__} has no causal language model of "
+                "that name."
+            )
         raise ModelUnsupportedError(
             f"config.json: architecture {architecture!r} with model_type {model_type!r} is implemented "
             f"neither by Octavo nor, as a causal language model, by transformers {transformers.__version__}. "

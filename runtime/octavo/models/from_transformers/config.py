@@ -36,8 +36,11 @@ from octavo.models.spec import ModelSpec, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from octavo.models.from_transformers.model import TransformersLM
+
 # The modules turn queries and keys themselves.
 _NOTHING_TURNS = RopeConfig(width=0)
+_CHUNKED = "chunked_attention"
 _EPSILONS = ("eps", "epsilon")
 
 
@@ -151,21 +154,24 @@ class TransformersConfig(ModelConfig):
             return True  # a copy
         return ModelConfig.ignores(self, name) or any(re.search(one, name) for one in patterns)
 
-    def build(self, load: ModelBuilder) -> CausalLM:
+    def build(self, load: ModelBuilder) -> TransformersLM:
         from octavo.models.from_transformers.adapters import leave_others_alone
         from octavo.models.from_transformers.model import TransformersLM
-        from octavo.models.from_transformers.self_check import check
         from octavo.models.from_transformers.weights import load_module
 
         config, running, adapters = self.with_kernels(load.kernels), Running(), load.adapters
         module, experts = load_module(config, load, running)
         if adapters is not None:
             leave_others_alone(module, self.outline, adapters)
-        model = TransformersLM(self.spec, module, self.outline, experts, running, load.ranks.size)
-        if load.source.names():  # random weights stand for speed alone
+        return TransformersLM(self.spec, module, self.outline, experts, running, load.ranks.size)
+
+    def check(self, model: CausalLM, load: ModelBuilder) -> None:
+        from octavo.models.from_transformers.model import TransformersLM
+        from octavo.models.from_transformers.self_check import check
+
+        if isinstance(model, TransformersLM):  # as `build` gave it
             with translated_errors(self.spec.architecture, "in the check at start"):
-                check(model, load.placement, adapters)
-        return model
+                check(model, load.placement, load.adapters)
 
 
 def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> TransformersConfig:
@@ -256,7 +262,10 @@ def _check_kinds(
     if not isinstance(kinds, list | tuple):
         return
     for layer, (kind, window) in enumerate(zip(kinds, windows, strict=False)):
-        if kind in KINDS and (kind == KINDS[0]) != (window is not None):
+        is_other = kind in KINDS and (kind == KINDS[0]) != (window is not None)
+        # Whoever heeds chunks has a mask that the check at start knows to be none of ours.
+        has_chunks = window is not None and window == getattr(config, "attention_chunk_size", None)
+        if is_other or (kind == _CHUNKED and not has_chunks):
             sees = "all tokens" if window is None else f"{window} tokens"
             refuse(architecture, f"layer {layer}, whose layer_types is {kind}, sees {sees} there")
 
