@@ -175,6 +175,7 @@ class Client:
                 has_come = _take(answer, lines, time.perf_counter() - started)
                 if has_come and on_arrival is not None:
                     on_arrival(answer.arrivals[-1])
+            _take(answer, [rest], time.perf_counter() - started)  # without a line break behind it
         answer.seconds = time.perf_counter() - started
         return answer
 
@@ -243,7 +244,8 @@ def _take(answer: StreamedAnswer, lines: list[bytes], seconds: float) -> bool:
         if chunk.error is not None:
             raise _refusal(200, data)
         if chunk.usage is not None:
-            answer.tells_tokens = answer.tells_tokens or bool(chunk.choices)
+            # A sum in the last event of an answer tells nothing of those before it.
+            answer.tells_tokens = answer.tells_tokens or (bool(chunk.choices) and tokens == 0)
             answer.prompt_tokens = chunk.usage.prompt_tokens
             answer.completion_tokens = chunk.usage.completion_tokens
         if answer.tells_tokens:

@@ -104,6 +104,21 @@ def test_events_are_found_wherever_the_network_cuts_them() -> None:
             assert answer.arrivals[-1].tokens == answer.completion_tokens == 2, at
 
 
+def test_a_sum_in_the_last_event_of_an_answer_counts_none_of_those_before() -> None:
+    """As llama.cpp and others send it: with a choice, which an event of its own would not have."""
+    events = [chunk("a"), chunk("b"), chunk("c", 30, "stop"), b"data: [DONE]\n\n"]
+    answer = answer_to(events, seconds=0.01)
+    assert (answer.completion_tokens, answer.tells_tokens) == (30, False)
+    (gap,) = set(answer.inter_token_seconds())
+    span = answer.arrivals[-1].seconds - answer.arrivals[0].seconds
+    assert gap * 29 == pytest.approx(span)
+
+
+def test_the_last_line_needs_no_break() -> None:
+    answer = answer_to([chunk("a", 1), chunk("b", 2, "stop").rstrip(b"\n")])
+    assert (answer.completion_tokens, answer.finish_reason) == (2, "stop")
+
+
 def test_the_role_of_a_chat_is_no_token() -> None:
     def delta(**values: object) -> bytes:
         return b"data: " + json.dumps({"choices": [{"delta": values}]}).encode() + b"\n\n"
