@@ -218,6 +218,34 @@ specs = st.fixed_dictionaries(
             ),
             imagePullSecrets=st.lists(st.fixed_dictionaries({"name": names}), max_size=2),
         ),
+        "service": some(
+            type=st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer"]),
+            annotations=st.dictionaries(keys, words, max_size=2),
+            # What it requires a cluster may not have.
+            ipFamilyPolicy=st.sampled_from(["SingleStack", "PreferDualStack"]),
+        ),
+        "auth": st.sampled_from(
+            [
+                {"secretRef": {"name": "keys", "key": "._-A"}},
+                {"keysFrom": {"secretRef": {"name": "a.b"}}},
+            ]
+        ),
+        "server": some(
+            allowedOrigins=st.just(["*", "chrome-extension://a", "https://[::1]:65535/"]),
+            allowedHosts=st.just(["*", "*.a_b.", "1:2:3:4:5:6:7::", "[::1]"]),
+            publicMetrics=st.booleans(),
+            apiServerCount=st.sampled_from([1, 64]),
+        ),
+        "runtime": st.sampled_from([{"version": "_.-"}, {"version": f"sha256:{'0a' * 32}"}]),
+        "extraArgs": st.lists(
+            st.sampled_from(["--no-ui", "--a=$(HOME) é\t'\"", f"--b={'x' * 1020}", "--log-level="]),
+            max_size=3,
+        ),
+        "replicas": st.sampled_from([0, 1000]),
+        "autoscaling": st.fixed_dictionaries(
+            {"maxReplicas": st.sampled_from([1, 1000])},
+            optional={"minReplicas": st.sampled_from([1, 1000])},
+        ),
         "rollout": some(
             drainTimeout=st.sampled_from(["0s", "1ms", "24h"]),
             progressDeadline=st.sampled_from(["30s", "24h"]),
