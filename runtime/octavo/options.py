@@ -47,6 +47,7 @@ class Option:
         least, most: Limits, both of them allowed.
         limit_reason: Why there is the limit, for the message.
         choices: The values that are allowed, where the type does not say it.
+        instead: Names of others that users know, each with what to use in its place.
         is_size: The field counts bytes, and text such as `256Mi` is taken for it.
         is_json: The field is a class with a `read`, which takes JSON's text and mappings.
         is_for_gpus: On a CPU it changes nothing.
@@ -66,6 +67,7 @@ class Option:
     most: float | None = None
     limit_reason: str = ""
     choices: tuple[object, ...] = ()
+    instead: tuple[tuple[str, str], ...] = ()
     is_size: bool = False
     is_json: bool = False
     is_for_gpus: bool = False
@@ -154,6 +156,9 @@ class OptionField:
         return f"lie in [{least:g}, {most:g}]"
 
     def _not_among(self, value: object) -> InvalidConfigurationError:
+        for name, advice in self.option.instead:
+            if name == value:
+                return InvalidConfigurationError(f"{self.spelling} is {value!r}; {advice}.")
         return InvalidConfigurationError(
             f"{self.spelling} is {value!r}; use {_listed(self.choices)}."
         )

@@ -88,13 +88,25 @@ ROUTES = {
     ),
     "POST /v1/embeddings": Route(
         EmbeddingRequest,
-        {},
+        EmbeddingRequest.not_implemented,
         fields_of(embedding_create_params.EmbeddingCreateParams),
-        validated(EmbeddingRequest),
+        EmbeddingRequest.parse,
         {"input": "a"},
     ),
-    "POST /v1/score": Route(ScoreRequest, {}, frozenset(), validated(ScoreRequest), {}),
-    "POST /v1/rerank": Route(RerankRequest, {}, frozenset(), validated(RerankRequest), {}),
+    "POST /v1/score": Route(
+        ScoreRequest,
+        ScoreRequest.not_implemented,
+        frozenset(),
+        ScoreRequest.parse,
+        {"text_1": "a", "text_2": "b"},
+    ),
+    "POST /v1/rerank": Route(
+        RerankRequest,
+        RerankRequest.not_implemented,
+        frozenset(),
+        RerankRequest.parse,
+        {"query": "a", "documents": ["b"]},
+    ),
     "POST /detokenize": Route(DetokenizeRequest, {}, frozenset(), validated(DetokenizeRequest), {}),
 }
 

@@ -13,12 +13,13 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo import LLM
 from octavo.server.openai.api_errors import ApiError
-from octavo.server.openai.embeddings import shortened
+from octavo.server.openai.embeddings import EmbeddingRequest, _shown, shortened
 from tests.support.runtime.encoders import BASE, SCORE, make_encoder, write_modules
 from tests.support.runtime.server_process import ServerProcess, eventually
 
@@ -114,6 +115,69 @@ def test_forms_of_the_input_and_of_the_answer_say_the_same(embedder: ServerProce
     np.testing.assert_allclose(decoded, single.data[0].embedding, rtol=1e-6)
 
 
+KINDS: list[tuple[dict[str, str], str]] = [
+    ({}, "<f4"),
+    ({"embed_dtype": "float32", "endianness": "native"}, "<f4"),
+    ({"embed_dtype": "float16", "endianness": "little"}, "<f2"),
+    ({"embed_dtype": "float16", "endianness": "big"}, ">f2"),
+    ({"embed_dtype": "bfloat16"}, "<u2"),
+    ({"embed_dtype": "bfloat16", "endianness": "big"}, ">u2"),
+]
+
+
+@pytest.mark.parametrize(("fields", "kind"), KINDS)
+@given(row=st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=5))
+def test_base64_is_of_the_type_and_order_that_was_asked_for(
+    fields: dict[str, str], kind: str, row: list[float]
+) -> None:
+    request = EmbeddingRequest.parse({"model": "m", "encoding_format": "base64", **fields})
+    shown = _shown(row, request, None)
+    assert isinstance(shown, str)
+    numbers = np.frombuffer(base64.b64decode(shown), dtype=kind)
+    expected = torch.tensor(row)
+    if fields.get("embed_dtype") == "bfloat16":
+        found = torch.from_numpy(numbers.astype(np.uint16)).view(torch.bfloat16)
+        assert torch.equal(found, expected.bfloat16())
+    else:
+        np.testing.assert_array_equal(numbers, expected.numpy().astype(kind))
+
+
+def test_a_chat_is_embedded_as_its_template_writes_it(http: httpx.Client) -> None:
+    chat = [{"role": "user", "content": "What is Octavo?"}]
+
+    def vector(**body: Any) -> Any:
+        return vectors(http.post("/v1/embeddings", json={"model": "demo", **body}))
+
+    for more in ({}, {"add_generation_prompt": True}):
+        ids = {"messages": chat, "add_generation_prompt": False, **more}
+        tokens = http.post("/tokenize", json={"model": "demo", **ids}).json()["tokens"]
+        found = vector(messages=chat, priority=1, cache_salt="mine", **more)
+        np.testing.assert_allclose(found, vector(input=tokens), rtol=1e-4, atol=1e-5)
+    cut = vector(messages=chat, truncate_prompt_tokens=3, add_generation_prompt=True)
+    np.testing.assert_allclose(cut, vector(input=tokens[:3]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": "a", "messages": [{"role": "user", "content": "a"}]}, "input"),
+        ({"input": "a", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
+        ({"messages": [{"role": "nobody", "content": "a"}]}, "messages.0.role"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": "a"}], "prompt_name": "p"}, "prompt_name"),
+        ({"input": "a", "embed_dtype": "fp8_e4m3"}, "embed_dtype"),
+        ({"input": "a", "use_activation": False}, "use_activation"),
+        ({}, "input"),
+    ],
+)
+def test_a_wrong_field_of_embeddings_is_named(
+    http: httpx.Client, fields: dict[str, Any], param: str
+) -> None:
+    answer = http.post("/v1/embeddings", json={"model": "demo", **fields})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
 def test_more_texts_than_run_at_once_come_in_order(embedder: ServerProcess) -> None:
     alone = vectors(ask(embedder, "/v1/embeddings", input=TEXTS))
     many = vectors(ask(embedder, "/v1/embeddings", input=TEXTS * 50))
@@ -193,7 +257,8 @@ def test_what_had_length_one_has_it_again(row: list[float], data: st.DataObject)
         ({"input": "a", "dimensions": 0}, "dimensions", "greater"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format", "'base64'"),
         ({"input": "a", "prompt_name": "query"}, "prompt_name", "has none"),
-        ({"input": "a", "use_activation": True}, "use_activation", "Unrecognized"),
+        ({"input": "a", "use_activation": True}, "use_activation", "Leave it out"),
+        ({"input": "a", "use_activations": True}, "use_activations", "Unrecognized"),
     ],
 )
 def test_a_wrong_field_is_400_and_named(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from octavo.config import EngineConfig
 from octavo.engine.requests.marked_text import MarkedText, joined
 from octavo.engine.requests.vocabulary import Vocabulary
+from octavo.errors import InvalidConfigurationError
 from octavo.server.openai.parsing.answer import Markup
 from octavo.server.openai.parsing.formats import CALL_FORMATS
 from octavo.server.openai.parsing.names import (
@@ -21,6 +25,7 @@ from octavo.server.openai.parsing.names import (
 )
 from octavo.server.openai.parsing.pieces import Reasoning
 from octavo.server.openai.parsing.reasoning import REASONING_FORMATS, ReasoningFormat
+from octavo.server.process.options import ServeOptions
 from tests.support.runtime.read_calls import Call, read_with
 
 QWEN, R1, MISTRAL = (REASONING_FORMATS[name] for name in ("qwen3", "deepseek_r1", "mistral"))
@@ -141,6 +146,22 @@ def test_every_name_is_that_of_a_parser() -> None:
     assert {*REASONING_PARSERS} == {"auto", "none", *REASONING_FORMATS, *REASONING_ALIASES}
     assert {*CALL_ALIASES.values()} <= {*CALL_FORMATS}
     assert {*REASONING_ALIASES.values()} <= {*REASONING_FORMATS}
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "advice"),
+    [
+        ("tool_call_parser", "hf", "use auto"),
+        ("reasoning_parser", "hf", "use auto"),
+        ("reasoning_parser", "minimax_m2_append_think", "use none, .* or minimax_m2"),
+    ],
+)
+def test_vllm_s_other_names_are_told_what_to_use(field: str, name: str, advice: str) -> None:
+    changed: dict[str, Any] = {field: name}
+    with pytest.raises(InvalidConfigurationError, match=f"{field} is '{name}'; {advice}"):
+        replace(
+            ServeOptions(model="m", engine=EngineConfig(model="m"), served_names=("m",)), **changed
+        )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from octavo.model_source import resolve
+from octavo.tokenizer import load_tokenizer
+
 
 def post(http: httpx.Client, path: str, **fields: Any) -> httpx.Response:
     return http.post(path, json={"model": "demo", **fields})
@@ -21,6 +24,10 @@ def test_a_text_becomes_its_tokens_and_the_text_again(http: httpx.Client) -> Non
     assert post(http, "/detokenize", tokens=answer["tokens"]).json() == {
         "prompt": "What is Octavo?"
     }
+    assert "token_strs" not in answer
+    told = post(http, "/tokenize", prompt="What is Octavo?", return_token_strs=True).json()
+    vocabulary = load_tokenizer(resolve("builtin://demo")).backend
+    assert told["token_strs"] == [vocabulary.id_to_token(one) for one in answer["tokens"]]
 
 
 def test_a_chat_is_counted_as_it_is_answered(http: httpx.Client) -> None:
@@ -46,6 +53,7 @@ def test_a_chat_is_counted_as_it_is_answered(http: httpx.Client) -> None:
         ("/tokenize", {"prompt": ["a", "b"]}, "prompt"),
         ("/tokenize", {"messages": "hello"}, "messages"),
         ("/tokenize", {"prompt": "a", "promt": "b"}, "promt"),
+        ("/tokenize", {"prompt": "a", "return_token_strs": 1}, "return_token_strs"),
         ("/detokenize", {}, "tokens"),
         ("/detokenize", {"tokens": "a"}, "tokens"),
         ("/detokenize", {"tokens": [1.5]}, "tokens"),

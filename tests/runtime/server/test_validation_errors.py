@@ -98,15 +98,15 @@ REQUESTS: dict[str, tuple[Parse, dict[str, Any]]] = {
         {name: MESSAGES[name] for name in ("model", "messages", "system", "tools")},
     ),
     "embedding": (
-        lambda sent: validated(EmbeddingRequest, sent),
+        EmbeddingRequest.parse,
         {"model": "m", "input": "a", "dimensions": 1},
     ),
     "score": (
-        lambda sent: validated(ScoreRequest, sent),
+        ScoreRequest.parse,
         {"model": "m", "text_1": "a", "text_2": ["a"]},
     ),
     "rerank": (
-        lambda sent: validated(RerankRequest, sent),
+        RerankRequest.parse,
         {"model": "m", "query": "a", "documents": ["a", {"text": "b"}], "top_n": 1},
     ),
     "detokenize": (

@@ -49,7 +49,12 @@ from octavo.server.openai.protocol import (
 from octavo.server.openai.responses_api.request import ResponsesRequest
 from octavo.server.openai.responses_api.route import count_input_tokens, create_response
 from octavo.server.openai.scores import RerankRequest, Scorer, ScoreRequest
-from octavo.server.openai.tokenize import DetokenizeRequest, detokenized, tokenized
+from octavo.server.openai.tokenize import (
+    DetokenizeRequest,
+    detokenized,
+    pop_tells_texts,
+    tokenized,
+)
 from octavo.server.process.exposition import METRICS_TYPE
 from octavo.server.process.request_metrics import RequestMetrics
 
@@ -222,7 +227,7 @@ def _add_pooled_routes(app: FastAPI, model: ServedModel) -> None:
 
     @app.post("/v1/embeddings")
     async def embed(http_request: Request) -> Response:
-        request = validated(EmbeddingRequest, await _read(http_request, model))
+        request = EmbeddingRequest.parse(await _read(http_request, model))
         model.check(request.model)
         return await embeddings(
             request, model.generator, model.prompts, model.pooled_use, http_request
@@ -230,13 +235,13 @@ def _add_pooled_routes(app: FastAPI, model: ServedModel) -> None:
 
     @app.post("/v1/score")
     async def score(http_request: Request) -> Response:
-        request = validated(ScoreRequest, await _read(http_request, model))
+        request = ScoreRequest.parse(await _read(http_request, model))
         model.check(request.model)
         return await scorer().score(request, http_request)
 
     @app.post("/v1/rerank")
     async def rerank(http_request: Request) -> Response:
-        request = validated(RerankRequest, await _read(http_request, model))
+        request = RerankRequest.parse(await _read(http_request, model))
         model.check(request.model)
         return await scorer().rerank(request, http_request)
 
@@ -249,10 +254,11 @@ def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
     @app.post("/tokenize")
     async def tokenize(http_request: Request) -> Response:
         document = await _read(http_request, model)
+        tells_texts = pop_tells_texts(document)
         kind = ChatCompletionRequest if "messages" in document else CompletionRequest
         request = kind.parse(document)
         model.check(request.model)
-        return json_answer(await tokenized(request, model.prompts))
+        return json_answer(await tokenized(request, model.prompts, tells_texts=tells_texts))
 
     @app.post("/detokenize")
     async def detokenize(http_request: Request) -> Response:
@@ -325,6 +331,8 @@ def _from_http_exception(request: Request, error: HTTPException) -> ApiError:
         return ApiError(404, f"Unknown request URL: {where}.{hint}", code="unknown_url")
     if error.status_code == 405:
         message = f"Not allowed to {request.method} on {request.url.path[:200]}."
+        if "GET" in (taken := headers.get("Allow", "").split(", ")) and "HEAD" not in taken:
+            headers["Allow"] = ", ".join([*taken, "HEAD"])
         return ApiError(405, message, code="method_not_supported", headers=headers)
     return ApiError(error.status_code, str(error.detail), headers=headers)
 

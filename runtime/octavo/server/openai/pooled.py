@@ -6,14 +6,14 @@ Leaving a `PooledRun` early aborts what still runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import structlog
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from octavo.engine.messages import AddRequest, EngineInfo
@@ -27,6 +27,7 @@ from octavo.server.http.streaming import running
 from octavo.server.openai.api_errors import ApiError, invalid_value
 from octavo.server.openai.engine_failures import engine_failure
 from octavo.server.openai.generation import Generator
+from octavo.server.openai.protocol import check_extra, validated
 from octavo.tokenizer import Side, Truncation
 
 log = structlog.get_logger("octavo.server")
@@ -36,12 +37,34 @@ _AT_ONCE = 32
 _NO_TOKEN_KEPT = SamplingParams(temperature=0.0, max_tokens=1)
 
 
-class ShortenedTexts(BaseModel):
-    """vLLM's fields of requests whose texts may be cut; `request_id` is without effect."""
+# Known of vLLM's, not implemented: the values that ask for nothing are let through.
+_NOT_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
+    "media_io_kwargs": (None, {}),
+    "mm_processor_kwargs": (None, {}),
+    "padding": (None, "do_not_pad"),
+    "use_activation": (None,),
+}
 
+
+class PooledRequest(BaseModel):
+    """vLLM's fields of requests whose texts are pooled, and may be cut; `request_id` is without effect."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    not_implemented: ClassVar[Mapping[str, Sequence[Any]]] = _NOT_IMPLEMENTED
+
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     truncation_side: Literal["left", "right"] | None = None
     request_id: str | None = None
+
+    @classmethod
+    def parse(cls, document: object) -> Self:
+        """Raises `ApiError` (400) that names the field."""
+        request = validated(cls, document)
+        for name, value in (request.model_extra or {}).items():
+            check_extra(name, value, cls.not_implemented)
+        return request
 
     def truncation(self, max_model_len: int) -> Truncation | None:
         """None cuts nothing. Raises `ApiError` (400) for more than the model holds."""
@@ -117,9 +140,11 @@ class PooledRun:
         name: str,
         request_id: str,
         texts: Sequence[PooledText],
+        request: PooledRequest,
         adapter_id: int = 0,
     ) -> None:
         self._adapter_id = adapter_id
+        self._request = request
         self._generator = generator
         self._name = name
         self._request_id = request_id
@@ -210,9 +235,9 @@ class PooledRun:
                 f"{self._name}-{number}",
                 text.token_ids,
                 _NO_TOKEN_KEPT,
-                priority=limits.priority_of(0),
+                priority=limits.priority_of(self._request.priority or 0),
                 is_pooled=True,
-                cache_salt=limits.salt_of(None),
+                cache_salt=limits.salt_of(self._request.cache_salt),
                 second_segment=text.second_segment,
                 tenant=self._tenant,
                 adapter_id=self._adapter_id,
@@ -230,12 +255,13 @@ async def pooled_rows(
     generator: Generator,
     name: str,
     texts: Sequence[PooledText],
+    request: PooledRequest,
     http_request: Request,
     *,
     adapter_id: int = 0,
 ) -> list[list[float]]:
     """The vector of each text. Raises as `PooledRun.rows`, and `ClientDisconnectedError`."""
-    run = PooledRun(generator, name, http_request.scope["request_id"], texts, adapter_id)
+    run = PooledRun(generator, name, http_request.scope["request_id"], texts, request, adapter_id)
     scope = http_request.scope
     async with running(run, http_request.receive, scope.get("deadline")):
         return await run.rows()

@@ -290,6 +290,10 @@ class PromptBuilder:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids, skip_special_tokens=False)
 
+    def tokens_of(self, token_ids: Sequence[int]) -> list[str]:
+        """As the vocabulary has them; empty where it has none."""
+        return [self._tokenizer.backend.id_to_token(one) or "" for one in token_ids]
+
     async def text_of(self, token_ids: object, parameter: str) -> str:
         """Of ids that a client sent. Raises `ApiError` where it is not a list of the model's ids."""
         if not isinstance(token_ids, list):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,17 +16,24 @@ from octavo.server.openai.answers import json_answer
 from octavo.server.openai.api_errors import invalid_value
 from octavo.server.openai.embeddings import PooledUsage, usage_of
 from octavo.server.openai.generation import Generator
-from octavo.server.openai.pooled import PooledText, PooledUse, ShortenedTexts, pooled_rows
+from octavo.server.openai.pooled import PooledRequest, PooledText, PooledUse, pooled_rows
 from octavo.server.openai.prompts import PromptBuilder
 
 _MAX_DOCUMENTS = 2048
+_NOT_IMPLEMENTED: dict[str, Sequence[Any]] = {
+    **PooledRequest.not_implemented,
+    "chat_template_kwargs": (None, {}),
+    "instruction": (None,),
+    "max_tokens_per_doc": (None, 0),
+    "max_tokens_per_query": (None, 0),
+}
 Texts = Annotated[list[str], Field(min_length=1, max_length=_MAX_DOCUMENTS)]
 
 
-class ScoreRequest(ShortenedTexts):
+class ScoreRequest(PooledRequest):
     """`text_1` is one for all of `text_2`, or one each."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    not_implemented = _NOT_IMPLEMENTED
 
     model: str
     text_1: str | Texts
@@ -39,10 +47,10 @@ class Document(BaseModel):
     text: str
 
 
-class RerankRequest(ShortenedTexts):
+class RerankRequest(PooledRequest):
     """`return_documents` is true unless said otherwise, as Jina and vLLM have it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    not_implemented = _NOT_IMPLEMENTED
 
     model: str
     query: str
@@ -140,14 +148,14 @@ class Scorer:
         name: str,
         pairs: list[tuple[str, str]],
         parameter: str,
-        request: ShortenedTexts,
+        request: PooledRequest,
         http_request: Request,
     ) -> tuple[list[float], PooledUsage]:
         self._use.check_scores()
         truncation = request.truncation(self._prompts.max_model_len)
         found = await self._prompts.pairs(pairs, parameter, truncation)
         texts = [PooledText(*pair) for pair in found]
-        rows = await pooled_rows(self._generator, name, texts, http_request)
+        rows = await pooled_rows(self._generator, name, texts, request, http_request)
         return [score for (score,) in rows], usage_of([text.token_ids for text in texts])
 
 

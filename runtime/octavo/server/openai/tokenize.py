@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from octavo.server.openai.api_errors import invalid_value
+from octavo.server.openai.api_errors import invalid_value, quoted
 from octavo.server.openai.functions import told_as_functions
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
 from octavo.server.openai.tool_choice import read_tool_use
+
+_TELLS_TEXTS = "return_token_strs"
 
 
 class DetokenizeRequest(BaseModel):
@@ -28,19 +30,40 @@ class DetokenizeRequest(BaseModel):
 
 
 class Tokens(msgspec.Struct, frozen=True):
+    """`token_strs`: as the vocabulary has them."""
+
     count: int
     max_model_len: int
     tokens: list[int]
+    token_strs: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Text(msgspec.Struct, frozen=True):
     prompt: str
 
 
+def pop_tells_texts(document: dict[str, Any]) -> bool:
+    """vLLM's `return_token_strs`, which is no field of what is tokenised. Raises `ApiError`."""
+    found = document.pop(_TELLS_TEXTS, None)
+    if not (found is None or isinstance(found, bool)):
+        raise invalid_value(
+            _TELLS_TEXTS,
+            f"{_TELLS_TEXTS} is {quoted(found)}; it must be true or false.",
+            code="invalid_type",
+        )
+    return found is True
+
+
 async def tokenized(
-    request: ChatCompletionRequest | CompletionRequest, prompts: PromptBuilder
+    request: ChatCompletionRequest | CompletionRequest,
+    prompts: PromptBuilder,
+    *,
+    tells_texts: bool = False,
 ) -> Tokens:
     """The prompt of `request` as token ids.
+
+    Args:
+        tells_texts: With the tokens as texts.
 
     Raises:
         ApiError: It holds several prompts.
@@ -54,7 +77,9 @@ async def tokenized(
         if len(given) != 1:
             raise invalid_value("prompt", f"prompt holds {len(given)} prompts; give one.")
         (prompt,) = given
-    return Tokens(len(prompt.token_ids), prompts.max_model_len, prompt.token_ids)
+    ids = prompt.token_ids
+    texts = prompts.tokens_of(ids) if tells_texts else msgspec.UNSET
+    return Tokens(len(ids), prompts.max_model_len, ids, texts)
 
 
 async def detokenized(request: DetokenizeRequest, prompts: PromptBuilder) -> Text:

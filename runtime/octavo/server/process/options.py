@@ -16,7 +16,12 @@ from octavo.options import Option, Panel, check_options
 from octavo.server.http.hosts import default_hosts, normalized_host
 from octavo.server.http.origin import normalized_origin
 from octavo.server.openai.parsing.names import AUTO as AUTO_PARSER
-from octavo.server.openai.parsing.names import REASONING_PARSERS, TOOL_CALL_PARSERS
+from octavo.server.openai.parsing.names import (
+    CALLS_INSTEAD,
+    REASONING_INSTEAD,
+    REASONING_PARSERS,
+    TOOL_CALL_PARSERS,
+)
 from octavo.server.process.node_options import NodeOptions
 
 API_KEY_VARIABLE = "OCTAVO_API_KEY"
@@ -217,6 +222,7 @@ class ServeOptions(NodeOptions):
         Option(
             panel=Panel.MODEL,
             choices=TOOL_CALL_PARSERS,
+            instead=CALLS_INSTEAD,
             help="How the model writes calls of tools. auto: as its chat template does.",
             details="how the model writes calls of tools, by vLLM's names "
             f"({', '.join(f'`{name}`' for name in TOOL_CALL_PARSERS)}); `auto` is the format that reads back "
@@ -228,6 +234,7 @@ class ServeOptions(NodeOptions):
         Option(
             panel=Panel.MODEL,
             choices=REASONING_PARSERS,
+            instead=REASONING_INSTEAD,
             help="How the model marks reasoning. auto: by the tags in its chat template.",
             details="how the model marks reasoning, by vLLM's names "
             f"({', '.join(f'`{name}`' for name in REASONING_PARSERS)}); `auto` goes by the tags in the "

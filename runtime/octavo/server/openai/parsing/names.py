@@ -51,3 +51,14 @@ REASONING_ALIASES = {
 }
 TOOL_CALL_PARSERS = (AUTO, NONE, *CALL_FORMATS, *CALL_ALIASES)
 REASONING_PARSERS = (AUTO, NONE, *REASONING_FORMATS, *REASONING_ALIASES)
+CALLS_INSTEAD = (
+    ("hf", "use auto, which goes by the model's response_template where it has one, as hf does"),
+)
+REASONING_INSTEAD = (
+    *CALLS_INSTEAD,
+    (
+        "minimax_m2_append_think",
+        "use none, which leaves thoughts in the content, or minimax_m2, which tells them apart",
+    ),
+)
+"""vLLM's names of parsers that are none here."""
