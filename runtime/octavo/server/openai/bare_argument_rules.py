@@ -6,7 +6,6 @@ the schema does not allow that value.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +32,6 @@ from octavo.server.openai.parsing.schema_types import (
     written_text,
 )
 
-_KEY = re.compile(r"[^<>\n]+")
 _NESTED = {"array", "object"}
 _READ_AS = {
     "array": r"/\s*\[(.|\n)*/",
@@ -80,7 +78,8 @@ class BareArgumentRules:
 
     def _add(self, name: str, key: str, schema: Any, told: Any, unclosed: list[str]) -> None:
         tags = self.tags
-        if not _KEY.fullmatch(key) or not tags.read_key(tags.written_key(key)) == key:
+        shown = tags.written_key(key)
+        if not key or not tags.key_characters.fullmatch(shown) or tags.read_key(shown) != key:
             raise NotHeldError(f"the property {key!r:.40}")
         value = f"{tags.between}{tags.value}" if tags.value else ""
         by_end: dict[str, list[Value]] = {}
