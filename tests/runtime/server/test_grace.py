@@ -19,11 +19,11 @@ class Leaving:
         self._num = 7
         self.grace = Grace(seconds, timeout_seconds, self._num, lambda: self.now)
 
-    def at(self, second: float, num_new: int = 0) -> float:
+    def at(self, second: float, num_new: int = 0, num_awaited: int = 0) -> float:
         """What is left then, when so many are seen to have come."""
         self.now = START + second
         self._num += num_new
-        self.grace.observe(self._num)
+        self.grace.observe(self._num, num_awaited)
         return self.grace.seconds_left
 
 
@@ -54,6 +54,14 @@ def test_who_never_stops_coming_takes_half_of_the_time_of_what_runs() -> None:
     assert leaving.at(14, num_new=1) == 1
     assert leaving.at(15, num_new=1) == 0
     assert not leaving.grace.is_quiet
+
+
+def test_who_has_connected_and_not_asked_yet_is_waited_for() -> None:
+    leaving = Leaving(5, 300)
+    assert leaving.at(4, num_awaited=1) == 5
+    assert leaving.at(8, num_awaited=1) == 5
+    assert leaving.at(12) == 1
+    assert leaving.at(155, num_awaited=1) == 0
 
 
 @pytest.mark.parametrize("num_new", [0, 9])

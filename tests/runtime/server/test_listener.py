@@ -76,6 +76,28 @@ def test_a_young_connection_is_kept() -> None:
     assert not any("connection" in answer.headers for answer in answers)
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_connection_is_awaited_until_it_asks_or_is_opened_ahead(
+    monkeypatch: pytest.MonkeyPatch, *, is_old: bool
+) -> None:
+    """A client may stall between the two, and some open connections long before they need them."""
+    if is_old:
+        monkeypatch.setattr(listener, "_AWAITED_SECONDS", -1)
+
+    async def scenario() -> None:
+        server = Listener(app, socket.create_server(("127.0.0.1", 0)))
+        await server.start()
+        reader, writer = await connect(server)
+        assert server.num_awaited == (0 if is_old else 1)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readline()
+        assert server.num_awaited == 0
+        writer.close()
+        await server.stop()
+
+    asyncio.run(scenario())
+
+
 def test_a_request_knows_whether_it_is_its_connection_s_first() -> None:
     first: list[bool] = []
 

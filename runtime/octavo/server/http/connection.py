@@ -61,7 +61,8 @@ class Connection(HttpToolsProtocol):
         self.parser = RequestParser(self)
         # Spread, so that clients which connected together do not come back together.
         age = _CONNECTION_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
-        self._last_answer_at = self.loop.time() + age
+        self.opened_at = self.loop.time()
+        self._last_answer_at = self.opened_at + age
         if len(self.connections) > most_connections():
             message = "The server has too many connections. Try again later."
             error = ApiError(503, message, code="too_many_connections")

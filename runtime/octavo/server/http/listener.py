@@ -20,6 +20,8 @@ from octavo.server.http.tls import TlsFiles
 _KEEP_ALIVE_SECONDS = 75
 # From a connection's begin to its first request, for one that is opened just as the server ends.
 _FIRST_REQUEST_SECONDS = 0.25
+# As long a client that has no processor may take between the two; who opens connections ahead takes longer.
+_AWAITED_SECONDS = 15
 _BACKLOG = 2048
 _ACCEPTS_AT_ONCE = 256
 ACCEPTS_OF_SEVERAL = 8
@@ -61,6 +63,12 @@ class Listener:
         """The real one, where 0 was asked for."""
         return int(self._socket.getsockname()[1])
 
+    @property
+    def num_awaited(self) -> int:
+        """Connections of the last seconds that have not asked yet."""
+        since = asyncio.get_running_loop().time() - _AWAITED_SECONDS
+        return sum(_is_new(each, since) for each in self._server.server_state.connections)
+
     async def start(self) -> None:
         """Returns when connections are taken."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
@@ -93,8 +101,12 @@ class Listener:
         await self._task
 
 
-def _is_new(connection: object) -> bool:
-    return isinstance(connection, Connection) and not connection.has_asked
+def _is_new(connection: object, since: float = 0.0) -> bool:
+    return (
+        isinstance(connection, Connection)
+        and not connection.has_asked
+        and connection.opened_at >= since
+    )
 
 
 class _Server(uvicorn.Server):

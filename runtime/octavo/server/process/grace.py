@@ -37,10 +37,11 @@ class Grace:
         self.deadline = self._began_at + seconds + timeout_seconds
         """By the clock: what runs is ended then. It does not move with the grace's end."""
 
-    def observe(self, num_arrivals: int) -> None:
-        """To be called regularly, with how many have come since the server started. Fewer than before: a
-        process that counted is gone, and what it had seen last is unknown."""
-        if num_arrivals != self._num_arrivals:
+    def observe(self, num_arrivals: int, num_awaited: int = 0) -> None:
+        """To be called regularly, with how many have come since the server started, and how many have
+        connected and not asked yet. Fewer have come than before: a process that counted is gone, and what
+        it had seen last is unknown."""
+        if num_arrivals != self._num_arrivals or num_awaited:
             self._num_arrivals = num_arrivals
             self._quiet_since = self._clock()
 

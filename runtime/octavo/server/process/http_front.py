@@ -71,6 +71,10 @@ class HttpFront(Protocol):
         """First requests of connections so far; less, where a process that counted some is gone."""
         ...
 
+    async def count_awaited(self) -> int:
+        """Connections of the last seconds whose first request is not there yet."""
+        ...
+
     async def settled(self) -> None:
         """Returns when the server's state of now holds for whoever asks."""
 
@@ -183,6 +187,9 @@ class OwnFront:
 
     async def count_arrivals(self) -> int:
         return 0 if self._middleware is None else self._middleware.num_arrivals
+
+    async def count_awaited(self) -> int:
+        return 0 if self._listener is None else self._listener.num_awaited
 
     async def settled(self) -> None:
         """It does."""

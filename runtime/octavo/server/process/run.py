@@ -379,7 +379,7 @@ async def _answer_latecomers(
     while (left := grace.seconds_left) > 0:
         if await _is_any_done(over, min(left, _POLL_SECONDS)):
             break
-        grace.observe(await front.count_arrivals())
+        grace.observe(await front.count_arrivals(), await front.count_awaited())
     log.info("refusing", seconds=round(grace.seconds_taken, 3), is_quiet=grace.is_quiet)
 
 

@@ -154,6 +154,9 @@ class ApiServers:
     async def count_arrivals(self) -> int:
         return sum(beat.num_arrivals for beat in await self._reports())
 
+    async def count_awaited(self) -> int:
+        return sum(beat.num_awaited for beat in await self._reports())
+
     async def settled(self) -> None:
         await self._reports()
 

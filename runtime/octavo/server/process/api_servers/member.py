@@ -51,7 +51,7 @@ class Member:
         self.name = name
         self.loaded: asyncio.Future[None] = loop.create_future()
         self.listening: asyncio.Future[None] = loop.create_future()
-        self.beat = Beat(0, 0, 0)
+        self.beat = Beat(0, 0, 0, 0)
         self.has_begun = False
         self._process = process
         self._handle = handle

@@ -56,12 +56,13 @@ class Failed(_Message, frozen=True):
 
 
 class Beat(_Message, frozen=True):
-    """It lives; the answer to `Report`, too. Requests that wait for tokens, all that are answered, and first
-    ones of connections so far."""
+    """It lives; the answer to `Report`, too. Requests that wait for tokens, all that are answered, first ones
+    of connections so far, and new connections that have sent none yet."""
 
     num_active: int
     num_in_flight: int
     num_arrivals: int
+    num_awaited: int
 
 
 class Report(_Message, frozen=True):

@@ -226,9 +226,10 @@ class ApiProcess:
 
     def _told(self) -> Beat:
         active = 0 if self._generator is None else self._generator.num_active
-        if self._middleware is None:
-            return Beat(active, 0, 0)
-        return Beat(active, self._middleware.num_in_flight, self._middleware.num_arrivals)
+        if self._middleware is None or self._listener is None:
+            return Beat(active, 0, 0, 0)
+        arrivals, awaited = self._middleware.num_arrivals, self._listener.num_awaited
+        return Beat(active, self._middleware.num_in_flight, arrivals, awaited)
 
     async def _beat(self, channel: Channel) -> None:
         while True:
