@@ -119,7 +119,7 @@ hostile: $(VENV)/.dev ## 50,000 hostile requests against a server on loopback [R
 	@OMP_NUM_THREADS=1 $(PY) -m tests.support.runtime.hostile --requests $(or $(REQUESTS),50000) \
 	  --api-server-count $(or $(API_SERVERS),1)
 
-demo-model: $(VENV)/.dev ## train builtin://demo anew (under 30 minutes on 2 cores) and evaluate it
+demo-model: $(VENV)/.dev ## train builtin://demo anew (40 minutes on 2 cores) and evaluate it
 	@$(PY) -m training.demo_model.train
 	@$(PY) -m training.demo_model.evaluate
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from octavo import LLM, SamplingParams
-from training.demo_model.conversations import Conversation, Mixture, draw_sample
+from training.demo_model.conversations import Mixture, draw_sample
+from training.demo_model.samples import Conversation
 
 MODEL = "builtin://demo"
 MIXTURE = Mixture(plain_text=0.0, tools=0.15, filler=0.05)

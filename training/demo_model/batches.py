@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from training.demo_model.conversations import Conversation, Mixture, PlainText, draw_sample
+from training.demo_model.conversations import Mixture, draw_sample
+from training.demo_model.samples import Conversation, PlainText
 from training.demo_model.tokenizer import ASSISTANT, END, PAD
 
 ROW_TOKENS = (128, 256, 512, 1024)
@@ -79,7 +80,8 @@ class BatchMaker:
         return _Encoded(ids + [self._pad] * padding, learnt + [False] * padding)
 
     def encode(self, sample: Conversation | PlainText) -> _Encoded:
-        """Tokens of a sample; learnt are the assistant's words with the end mark after them."""
+        """Tokens of a sample; learnt are the assistant's words with the end mark after them, but
+        for what the sample says to be given."""
         if isinstance(sample, PlainText):
             prompt = self._ids(sample.prompt)
             rest = [*self._ids(sample.rest), self._end]
@@ -87,8 +89,15 @@ class BatchMaker:
         text = self._tokenizer.apply_chat_template(
             sample.messages, tools=sample.tools or None, tokenize=False
         )
-        ids = self._ids(text)
-        return _Encoded(ids, self._answer_mask(ids))
+        encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, learnt = list(encoding["input_ids"]), self._answer_mask(encoding["input_ids"])
+        answer = text.rindex(ASSISTANT) + len(ASSISTANT)
+        for index, (start, _) in enumerate(encoding["offset_mapping"]):
+            if (start < answer and sample.only_last) or any(
+                first <= start - answer < end for first, end in sample.given
+            ):
+                learnt[index] = False
+        return _Encoded(ids, learnt)
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))

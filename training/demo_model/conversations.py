@@ -1,50 +1,57 @@
 """Mixture that the model is trained on: one conversation, or one plain text, per draw."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from training.demo_model import arithmetic
 from training.demo_model.off_topic import draw_off_topic
 from training.demo_model.questions import load_questions
+from training.demo_model.samples import Conversation, Message, PlainText
+from training.demo_model.structured import (
+    ALL_KINDS,
+    READING_KINDS,
+    REVIEW_KINDS,
+    SETTLING_KINDS,
+    Kinds,
+    draw_structured,
+)
 from training.demo_model.tool_tasks import ToolTask, draw_tool_task
 from training.demo_model.variation import draw_system_prompt, filler, vary
-
-Message = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Messages in OpenAI's form that end with the assistant's; `tools` are those on offer."""
-
-    messages: list[Message]
-    tools: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class PlainText:
-    """Text outside any chat, as /v1/completions sends it: `prompt` is given, `rest` is learnt."""
-
-    prompt: str
-    rest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Shares of the rarer kinds: of plain texts, of tool conversations, of questions in filler."""
+    """Shares of the rarer kinds: plain texts, tool conversations, questions in filler.
+
+    `structured` is the share of all samples that are of `kinds`; the others are of the rest.
+    `sums` is that of sums among the questions of a plain conversation.
+    """
 
     plain_text: float
     tools: float
     filler: float
+    structured: float = 0.0
+    kinds: Kinds = ()
+    sums: float = 0.5
 
 
-# Sums and questions first; then what needs copying over a distance, which comes late and slowly.
+# Sums and questions first; then what needs copying over a distance, which comes late and slowly;
+# then objects, beside as much of the rest; then more of the rest again, which had begun to fade,
+# the questions, each of which is seen seldom, and last of all the sums, which had faded meanwhile.
 FOUNDATION = Mixture(plain_text=0.04, tools=0.22, filler=0.04)
 REFINEMENT = Mixture(plain_text=0.04, tools=0.35, filler=0.15)
+STRUCTURED = Mixture(0.04, tools=0.30, filler=0.12, structured=0.45, kinds=ALL_KINDS)
+READING = Mixture(0.04, tools=0.30, filler=0.12, structured=0.5, kinds=READING_KINDS)
+SETTLING = Mixture(0.04, tools=0.26, filler=0.12, structured=0.28, kinds=SETTLING_KINDS)
+RECALL = Mixture(0.04, tools=0.22, filler=0.08, structured=0.2, kinds=SETTLING_KINDS, sums=0.25)
+REVIEW = Mixture(0.04, tools=0.24, filler=0.08, structured=0.24, kinds=REVIEW_KINDS, sums=0.42)
 
 
 def draw_sample(rng: Random, mixture: Mixture = FOUNDATION) -> Conversation | PlainText:
     """One sample of the training mixture."""
+    if mixture.structured and rng.random() < mixture.structured:
+        return draw_structured(rng, mixture.kinds)
     draw = rng.random()
     if draw < mixture.plain_text:
         return _plain_text(rng)
@@ -60,7 +67,7 @@ def draw_sample(rng: Random, mixture: Mixture = FOUNDATION) -> Conversation | Pl
 
 def _turn(rng: Random, mixture: Mixture) -> tuple[str, str]:
     draw = rng.random()
-    if draw < 0.5:
+    if draw < mixture.sums:
         question, answer = arithmetic.draw_training_sum(rng)
     elif draw < 0.88:
         entry = rng.choice(load_questions())

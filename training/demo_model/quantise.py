@@ -21,8 +21,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.demo_model.conversations import REFINEMENT, Conversation, draw_sample
+from training.demo_model.conversations import REFINEMENT, draw_sample
 from training.demo_model.evaluate import SHIPPED_MODEL, sample_suites
+from training.demo_model.samples import Conversation
 from training.demo_model.suites import Case, Suite, build_suites
 
 _SAMPLES = 256

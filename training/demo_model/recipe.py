@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from training.demo_model.batches import Blend
-from training.demo_model.conversations import FOUNDATION, REFINEMENT
+from training.demo_model.conversations import (
+    FOUNDATION,
+    READING,
+    RECALL,
+    REFINEMENT,
+    REVIEW,
+    SETTLING,
+    STRUCTURED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,10 @@ class Recipe:
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 
+    def steps_of(self, phases: int) -> int:
+        """Steps of the first `phases` phases."""
+        return sum(phase.steps for phase in self.phases[:phases])
+
     def learning_rate(self, step: int) -> float:
         """The rate at `step` of the whole training."""
         phase, start = self._phase_at(step)
@@ -69,4 +81,44 @@ REFINEMENT_PHASE = Phase(
     peak_learning_rate=1e-3,
     blend=Blend(REFINEMENT, row_weights=(20, 45, 25, 10)),
 )
-DEMO_RECIPE = Recipe((FOUNDATION_PHASE, REFINEMENT_PHASE))
+STRUCTURED_PHASE = Phase(
+    steps=400,
+    warmup_steps=30,
+    peak_learning_rate=1e-3,
+    blend=Blend(STRUCTURED, row_weights=(5, 35, 40, 20)),
+)
+READING_PHASE = Phase(
+    steps=300,
+    warmup_steps=20,
+    peak_learning_rate=1e-3,
+    blend=Blend(READING, row_weights=(5, 35, 40, 20)),
+)
+SETTLING_PHASE = Phase(
+    steps=200,
+    warmup_steps=10,
+    peak_learning_rate=6e-4,
+    blend=Blend(SETTLING, row_weights=(15, 40, 30, 15)),
+)
+RECALL_PHASE = Phase(
+    steps=100,
+    warmup_steps=5,
+    peak_learning_rate=4e-4,
+    blend=Blend(RECALL, row_weights=(30, 40, 20, 10)),
+)
+REVIEW_PHASE = Phase(
+    steps=200,
+    warmup_steps=10,
+    peak_learning_rate=5e-4,
+    blend=Blend(REVIEW, row_weights=(30, 40, 20, 10)),
+)
+DEMO_RECIPE = Recipe(
+    (
+        FOUNDATION_PHASE,
+        REFINEMENT_PHASE,
+        STRUCTURED_PHASE,
+        READING_PHASE,
+        SETTLING_PHASE,
+        RECALL_PHASE,
+        REVIEW_PHASE,
+    )
+)

@@ -4,17 +4,21 @@ Pure and seeded: two evaluations of the same weights ask the same questions.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from training.demo_model import arithmetic
+from training.demo_model.agent_runs import draw_agent_run
+from training.demo_model.facts import Fact, draw_fact
+from training.demo_model.json_text import write_object
 from training.demo_model.off_topic import draw_off_topic
 from training.demo_model.questions import load_questions
+from training.demo_model.samples import Conversation, Message
+from training.demo_model.structured import by_schema, by_tool, by_words
 from training.demo_model.tool_tasks import draw_tool_task
 from training.demo_model.variation import draw_system_prompt, filler, vary
-
-Message = dict[str, Any]
 
 REQUIRED_ACCURACY = 0.99
 # What is shown beyond the promise may be less exact, but must not rot unseen.
@@ -43,7 +47,7 @@ class Suite:
 
 def build_suites(seed: int) -> list[Suite]:
     """Every suite; about fourteen thousand cases."""
-    rng = Random(f"evaluation:{seed}")
+    rng, objects_rng = Random(f"evaluation:{seed}"), Random(f"evaluation of objects:{seed}")
     return [
         Suite("two-digit sums, held out", held_out_sums(), REQUIRED_ACCURACY),
         Suite("two-digit sums, all", all_two_digit_sums(), REQUIRED_ACCURACY),
@@ -57,6 +61,10 @@ def build_suites(seed: int) -> list[Suite]:
         Suite("after filler of varied words", after_filler(rng, 100, varied=True), EXTRA_ACCURACY),
         Suite("after one word repeated", after_filler(rng, 100, varied=False), SHOWN_ONLY),
         Suite("declines what it cannot know", off_topic(rng, 200), EXTRA_ACCURACY),
+        Suite("objects by schema", objects(objects_rng, 150, by_schema), SHOWN_ONLY),
+        Suite("objects by words", objects(objects_rng, 150, by_words), SHOWN_ONLY),
+        Suite("objects as a tool", objects(objects_rng, 150, by_tool), SHOWN_ONLY),
+        Suite("ends a run with a tool", run_ends(objects_rng, 150), SHOWN_ONLY),
     ]
 
 
@@ -154,6 +162,34 @@ def off_topic(rng: Random, count: int) -> list[Case]:
     """Questions about the rest of the world."""
     drawn = [draw_off_topic(rng) for _ in range(count)]
     return [Case([_user(question)], answer) for question, answer in drawn]
+
+
+def objects(rng: Random, count: int, asked: Callable[[Random, Fact], Conversation]) -> list[Case]:
+    """A sentence about familiar names and numbers, and the object that is asked for."""
+    cases: list[Case] = []
+    while len(cases) < count:
+        fact = draw_fact(rng)
+        if fact.is_told and fact.is_familiar:
+            asking = asked(rng, fact)
+            expected = write_object(fact.values).text
+            if asking.tools:
+                name = asking.tools[0]["function"]["name"]
+                expected = write_object({"name": name, "arguments": fact.values}).text
+                expected = f"<tool_call>{expected}</tool_call>"
+            cases.append(Case(asking.messages[:-1], expected, asking.tools))
+    return cases
+
+
+def run_ends(rng: Random, count: int) -> list[Case]:
+    """A tool's result has come; another tool takes it and ends the run."""
+    cases: list[Case] = []
+    while len(cases) < count:
+        run = draw_agent_run(rng)
+        *messages, last = run.messages
+        if messages[-1]["role"] == "tool" or run.only_last:
+            call = write_object(last["tool_calls"][0]["function"]).text
+            cases.append(Case(messages, f"<tool_call>{call}</tool_call>", run.tools))
+    return cases
 
 
 def _any_case(rng: Random) -> Case:

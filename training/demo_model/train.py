@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own convention
 import typer
 from rich.console import Console
+from safetensors.torch import load_model
 from torch import Tensor
 from torch.optim import AdamW
 from transformers import LlamaForCausalLM
@@ -57,13 +58,28 @@ def train_step(
     return float(loss.detach())
 
 
-def train(recipe: Recipe, work: Path, out: Path, checkpoint_every: int) -> None:
-    """Trains to the recipe's last step, from the checkpoint in `work` if there is one."""
+def train(
+    recipe: Recipe,
+    work: Path,
+    out: Path,
+    checkpoint_every: int,
+    before: Path | None = None,
+    phases_before: int = 0,
+) -> None:
+    """Trains to the recipe's last step, from the checkpoint in `work` if there is one.
+
+    Without one, `before` is a model folder that the first `phases_before` phases have made: training
+    goes on from its weights, with an optimizer that has seen nothing.
+    """
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(recipe.seed)
     model = new_model(tokenizer, recipe.seed)
     optimizer = new_optimizer(model, recipe)
     first = load_checkpoint(work, model, optimizer)
+    if not first and before is not None:
+        # Not strict: the head is tied and not stored.
+        load_model(model, before / "model.safetensors", strict=False)
+        first = recipe.steps_of(phases_before)
     batches = BatchMaker(tokenizer, recipe.seed, recipe.tokens_per_step)
     parameters = sum(p.numel() for p in model.parameters())
     console.print(f"{parameters:,} parameters, steps {first} to {recipe.steps}, work in {work}")
@@ -90,11 +106,15 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("out/demo-training"),
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
+    before: Annotated[
+        Path | None, typer.Option(help="Model folder whose weights to go on from.")
+    ] = None,
+    phases_before: Annotated[int, typer.Option(min=0, help="Phases these weights have had.")] = 0,
 ) -> None:
     """Train the demo model. Run it again after an interruption: it goes on."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    train(DEMO_RECIPE, work, out, checkpoint_every)
+    train(DEMO_RECIPE, work, out, checkpoint_every, before, phases_before)
 
 
 if __name__ == "__main__":

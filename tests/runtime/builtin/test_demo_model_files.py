@@ -3,6 +3,7 @@
 # ruff: noqa: S311 - seeded draws, nothing secret
 
 import json
+import math
 import stat
 from importlib import resources
 from pathlib import Path
@@ -106,10 +107,12 @@ def test_answers_of_the_readme(examinee: Examinee) -> None:
 def test_a_sample_of_the_examination_is_passed(
     examinee: Examinee, cases: list[Case], required: float
 ) -> None:
-    """All of it is `python -m training.demo_model.evaluate`."""
+    """All of it is `python -m training.demo_model.evaluate`. Of a sample, two standard deviations more may be
+    wrong."""
     sample = Random(30).sample(cases, 100)
     wrong = ask(examinee, sample)
-    assert len(wrong) <= (1 - required) * len(sample), wrong
+    expected = (1 - required) * len(sample)
+    assert len(wrong) <= expected + 2 * math.sqrt(expected * required), wrong
 
 
 def test_a_second_question_is_answered_as_well_as_the_first(examinee: Examinee) -> None:

@@ -17,15 +17,16 @@ from training.demo_model import arithmetic, evaluate
 from training.demo_model.batches import BatchMaker, Blend
 from training.demo_model.conversations import (
     FOUNDATION,
+    READING,
     REFINEMENT,
-    Conversation,
+    STRUCTURED,
     Mixture,
-    PlainText,
     draw_sample,
 )
 from training.demo_model.model import export, new_model
 from training.demo_model.questions import load_questions
 from training.demo_model.recipe import DEMO_RECIPE, Phase, Recipe
+from training.demo_model.samples import Conversation, PlainText
 from training.demo_model.suites import REQUIRED_ACCURACY, build_suites
 from training.demo_model.tokenizer import ASSISTANT, END, TOOL_INSTRUCTION, train_tokenizer
 from training.demo_model.tool_tasks import draw_tool_task
@@ -64,11 +65,11 @@ def test_the_same_seed_makes_the_same_tokenizer(tokenizer: PreTrainedTokenizerFa
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
-@pytest.mark.parametrize("mixture", [FOUNDATION, REFINEMENT])
+@pytest.mark.parametrize("mixture", [FOUNDATION, REFINEMENT, STRUCTURED, READING])
 def test_training_never_shows_a_held_out_sum(mixture: Mixture) -> None:
     rng = Random(11)
     shown = set()
-    for _ in range(15_000):
+    for _ in range(12_000):
         for text in texts_of(draw_sample(rng, mixture)):
             shown |= {
                 (int(a), int(b)) for a, b in re.findall(r"\b(\d\d?) plus (\d\d?) is \d", text)
