@@ -15,7 +15,7 @@ from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.stepping import make_executor
 
 AUTO, TRANSFORMERS = ModelImplementation.AUTO, ModelImplementation.TRANSFORMERS
-DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+UNKNOWN = {"rope_type": "new", "rope_theta": 10_000.0, "factor": 2.0}
 
 
 def refusal(folder: Path, implementation: ModelImplementation, **fields: Any) -> str:
@@ -35,7 +35,7 @@ def test_transformers_modules_are_named_where_they_take_what_own_code_refuses(
     assert message.endswith("use --model-impl transformers, whose modules take this config.json.")
     make_executor(tmp_path, model_impl=TRANSFORMERS)  # which compares itself with transformers
     # These refuse it, too.
-    assert "--model-impl" not in refusal(tmp_path, AUTO, rope_parameters=DYNAMIC)
+    assert "--model-impl" not in refusal(tmp_path, AUTO, rope_parameters=UNKNOWN)
 
 
 def test_nobody_is_named_for_a_field_that_nobody_knows(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ def test_nobody_is_named_for_a_field_that_nobody_knows(tmp_path: Path) -> None:
 
 
 def test_own_code_is_named_first_where_transformers_modules_fail(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path, "llama")
-    message = refusal(tmp_path, TRANSFORMERS, rope_parameters=DYNAMIC)
-    advice = "Leave --model-impl out: Octavo's own code runs LlamaForCausalLM."
+    make_checkpoint(tmp_path, "falcon")
+    message = refusal(tmp_path, TRANSFORMERS)
+    advice = "Leave --model-impl out: Octavo's own code runs FalconForCausalLM."
     assert message.startswith(advice)
-    assert "they fail without values" in message.removeprefix(advice)
+    assert "these have attentions of their own" in message.removeprefix(advice)
     read_model_config(tmp_path, AUTO)

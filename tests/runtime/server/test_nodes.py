@@ -22,7 +22,7 @@ from tests.support.runtime.rank_processes import listening_addresses
 from tests.support.runtime.server_process import ServerProcess
 
 PORT = 29571
-TIMEOUT = 15
+TIMEOUT = 600
 PROMPT: dict[str, Any] = {"model": "demo", "temperature": 0, "max_tokens": 24}
 LONG = PROMPT | {"prompt": "1", "max_tokens": 1900, "ignore_eos": True, "stream": True}
 QUESTIONS = ("What is Octavo?", "12 + 30 =")
@@ -34,10 +34,10 @@ def network() -> Iterator[NodeNetwork]:
         yield made
 
 
-def flags(network: NodeNetwork) -> list[str]:
+def flags(network: NodeNetwork, timeout: int) -> list[str]:
     return [
         *("--tensor-parallel-size", "2", "--nnodes", "2", "--master-port", str(PORT)),
-        *("--master-addr", network.here, "--distributed-timeout-seconds", str(TIMEOUT)),
+        *("--master-addr", network.here, "--distributed-timeout-seconds", str(timeout)),
         *("--kv-cache-memory", "64Mi", "--enable-sleep-mode"),
     ]
 
@@ -67,11 +67,12 @@ def answers_of(server: ServerProcess) -> list[str]:
 
 
 @contextmanager
-def two_nodes(network: NodeNetwork, words: Path) -> Iterator[Nodes]:
-    command = (sys.executable, "-m", "octavo", "serve", "builtin://demo", *flags(network))
+def two_nodes(network: NodeNetwork, words: Path, timeout: int = TIMEOUT) -> Iterator[Nodes]:
+    options = flags(network, timeout)
+    command = (sys.executable, "-m", "octavo", "serve", "builtin://demo", *options)
     environment = {"OMP_NUM_THREADS": "1", "OCTAVO_TERMINATION_LOG": str(words / "1")}
     environment |= {"OCTAVO_NODE_RANK": "1"}
-    with ServerProcess(*flags(network), OCTAVO_TERMINATION_LOG=str(words / "0")) as server:
+    with ServerProcess(*options, OCTAVO_TERMINATION_LOG=str(words / "0")) as server:
         other = subprocess.Popen(network.there_command(*command), env=os.environ | environment)
         try:
             yield Nodes(server, other, words)
@@ -113,8 +114,15 @@ def test_a_cut_cable_ends_a_stream_and_both_nodes_which_name_the_other(
 ) -> None:
     """The last test: it stays cut. Ranks that are killed or hang, and what an idle engine notices: see the
     worker's and the loop's tests."""
-    with two_nodes(network, tmp_path) as nodes:
-        nodes.server.wait_ready()
+    # To find each other takes longer than a short time-out on a machine that is so busy: with more time.
+    assert any(ends_at_a_cut_cable(network, tmp_path, seconds) for seconds in (15, 60, 240))
+
+
+def ends_at_a_cut_cable(network: NodeNetwork, words: Path, seconds: int) -> bool:
+    """False where the nodes did not find each other in time."""
+    with two_nodes(network, words, seconds) as nodes:
+        if not nodes.server.comes_in_time():
+            return False
         nodes.answers()  # so that no step is the first, which may take as long as ranks wait
         url = f"{nodes.server.url}/v1/completions"
         with httpx.stream("POST", url, json=LONG, timeout=120) as response:
@@ -127,3 +135,4 @@ def test_a_cut_cable_ends_a_stream_and_both_nodes_which_name_the_other(
         here, there = nodes.last_words()
     assert here.startswith(f"The engine ended: rank 1 of 2 on node 1 ({network.there}) "), here
     assert there.startswith(f"rank 0 of 2 on node 0 ({network.here}) is gone, or "), there
+    return True

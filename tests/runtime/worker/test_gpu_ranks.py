@@ -240,7 +240,7 @@ def test_nodes_take_the_least_room_and_name_the_gpu_that_fails(tmp_path: Path) -
     guesses = SpeculativeConfig(method=SpeculativeMethod.DRAFT_MODEL, model=str(tmp_path))
     options: dict[str, Any] = {
         "kv_cache_memory_bytes": None,
-        "distributed_timeout_seconds": 30,
+        "distributed_timeout_seconds": 600,
         "speculative_config": guesses,
     }
     configs = [config_of(tmp_path, place=place, **options) for place in places]
