@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
-_MOST_STATES = 10_000
+MOST_STATES = 10_000
 """Of `multipleOf`: the library makes a state for each remainder."""
 _NEGATIVE = re.compile(r"-\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
@@ -27,7 +27,7 @@ def first_unsafe_literal(grammar: str) -> str | None:
 
 
 def _is_safe(key: str, number: float) -> bool:
-    if key == "multipleOf" and number > _MOST_STATES:
+    if key == "multipleOf" and number > MOST_STATES:
         return False
     if number == _GREATEST:
         return True

@@ -10,7 +10,7 @@ import msgspec
 
 from octavo.errors import InvalidParameterError
 from octavo.json_depth import is_too_deep
-from octavo.schema_numbers import first_unsafe_literal, first_unsafe_number
+from octavo.schema_numbers import MOST_STATES, first_unsafe_literal, first_unsafe_number
 from octavo.schema_patterns import (
     MAX_WRITTEN_OUT,
     patterns_of,
@@ -177,7 +177,8 @@ class StructuredOutputsParams(msgspec.Struct, frozen=True, kw_only=True, omit_de
             raise self._invalid(f"holds a schema with {_OPTIONS}; leave it out")
         if (number := first_unsafe_number(schema)) is not None:
             raise self._invalid(
-                f"holds the number {_written(number)}, which cannot be held to exactly"
+                f"holds the number {_written(number)}, which cannot be held to exactly; multipleOf is at "
+                f"most {MOST_STATES:,}, others lie within 64 bits and have no more digits than a float keeps"
             )
         if (reference := endless_reference(schema)) is not None:
             raise self._invalid(

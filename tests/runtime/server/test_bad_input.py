@@ -194,7 +194,12 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
         (
             {"response_format": {"type": "json_schema"}},
             "response_format.json_schema",
-            "belongs to the type",
+            "Give it, with name and schema",
+        ),
+        (
+            {"response_format": {"type": "json_object", "json_schema": {"name": "a"}}},
+            "response_format.json_schema",
+            "belongs to the type json_schema, and the type is json_object",
         ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},

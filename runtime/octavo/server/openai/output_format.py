@@ -85,10 +85,17 @@ def _of_response_format(wanted: ResponseFormat | None) -> StructuredOutputsParam
     if wanted is None:
         return None
     parameter = "response_format"
-    if (wanted.type == "json_schema") != (wanted.json_schema is not None):
+    if wanted.type == "json_schema" and wanted.json_schema is None:
         raise invalid_value(
             f"{parameter}.json_schema",
-            "response_format.json_schema belongs to the type json_schema, and to no other.",
+            "response_format has the type json_schema and no json_schema. Give it, with name and schema.",
+            code="missing_required_parameter",
+        )
+    if wanted.type != "json_schema" and wanted.json_schema is not None:
+        raise invalid_value(
+            f"{parameter}.json_schema",
+            "response_format.json_schema belongs to the type json_schema, and the type is "
+            f"{wanted.type}. Leave one out.",
         )
     tag = {
         name: value
