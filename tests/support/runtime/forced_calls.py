@@ -134,7 +134,7 @@ class ForcedCalls:
         is_forced: bool,
     ) -> Iterator[str]:
         read = [
-            _read(form, tools, pieces)
+            read_calls(form, tools, pieces)
             for pieces in ([text], in_pieces(text, chance.randrange(100)))
         ]
         if read[0] != read[1]:
@@ -172,7 +172,7 @@ def texts_of(form: CallFormat) -> list[str]:
     return [text for text in dict.fromkeys((*found, *_PUNCTUATION)) if text]
 
 
-def _read(
+def read_calls(
     form: CallFormat, tools: Tools, pieces: list[MarkedText]
 ) -> list[str | tuple[str, str, bool]]:
     """Content in one, and calls without their ids."""

@@ -24,6 +24,7 @@ KEY = "\ufdd2"
 """No character of any text."""
 _KEY = re.compile(r"[^<>\n]*")
 _QUOTED_KEY = re.compile(r'[^<>"\n]*')
+_BRACKETS = {"object": "{", "array": "["}
 _ANY = {"type": ["null", "boolean", "integer", "number", "array", "object", "string"]}
 
 
@@ -147,7 +148,7 @@ class _Argument:
                 return False
             yield Arguments('"')
             return True
-        text = yield from self._json()
+        text = yield from self._json(types_of(schema))
         if text is None:
             parts = list[str]()
             if not (yield from self._text(parts.append)):
@@ -160,12 +161,16 @@ class _Argument:
         is_empty = yield from self._cursor.is_ahead(self._end)
         return not is_empty and (yield from self._cursor.is_ahead(self._tags.key))
 
-    def _json(self) -> Steps[str | None]:
-        """An object or list and the end of the value behind it; None where there is none, and all is left."""
+    def _json(self, kinds: AbstractSet[str]) -> Steps[str | None]:
+        """An object or list, where one may be of these kinds, and the end of the value behind it; None where
+        there is none, and all is left."""
         cursor = self._cursor
+        brackets = [bracket for kind, bracket in _BRACKETS.items() if kind in kinds or not kinds]
+        if not brackets:
+            return None
         before = yield from cursor.spaces()
         found = None
-        if (yield from cursor.is_ahead("{", "[")):
+        if (yield from cursor.is_ahead(*brackets)):
             found = yield from cursor.balanced(ObjectScanner("{[", MAX_DEPTH), is_tried=True)
         if found is None:
             cursor.unread(before)
