@@ -9,11 +9,12 @@ from random import Random
 
 from training.demo_model.arithmetic import draw_training_pair, draw_training_sum
 from training.demo_model.facts import draw_keys, draw_name, draw_town, invented
+from training.demo_model.messages import assistant, draw_system, tool_call, tool_result, user
 from training.demo_model.questions import load_questions
 from training.demo_model.samples import Conversation, Message
 from training.demo_model.schemas import object_schema
 from training.demo_model.tool_tasks import JsonObject, ToolTask, draw_tool_task
-from training.demo_model.variation import WORDS, draw_system_prompt
+from training.demo_model.variation import WORDS
 
 _ENDS = ("final_result", "final_answer", "finish", "submit_answer", "respond", "report", "done")
 _END_PARAMETERS = ("response", "answer", "result", "value", "output")
@@ -51,15 +52,15 @@ def draw_agent_run(rng: Random) -> Conversation:
     tools = [_dressed(rng, task), end]
     if rng.random() < 0.3:
         rng.shuffle(tools)
-    messages = _system(rng, 0.4)
-    messages.append(_user(rng.choice(_TASK_PREFIXES) + task.question))
-    first = _call(task.name, task.arguments)
+    messages = draw_system(rng, 0.4)
+    messages.append(user(rng.choice(_TASK_PREFIXES) + task.question))
+    first = tool_call(task.name, task.arguments)
     draw = rng.random()
     if draw < 0.35:
         return Conversation([*messages, first], tools)
     if draw < 0.7:
-        return Conversation([*messages, first, _result(task.result), last], tools)
-    observed = _user(rng.choice(_RESULT_PREFIXES) + task.result)
+        return Conversation([*messages, first, tool_result(task.result), last], tools)
+    observed = user(rng.choice(_RESULT_PREFIXES) + task.result)
     return Conversation([*messages, _told_call(rng, task), observed, last], tools, only_last=True)
 
 
@@ -67,9 +68,9 @@ def draw_told_result(rng: Random) -> Conversation:
     """The same tools where none takes the answer: the result goes into a sentence."""
     task = draw_tool_task(rng, draw_training_pair(rng) if rng.random() < 0.6 else None)
     result = json.dumps({"result": task.result}) if rng.random() < 0.15 else task.result
-    messages = [*_system(rng, 0.3), _user(task.question), _call(task.name, task.arguments)]
+    messages = [*draw_system(rng, 0.3), user(task.question), tool_call(task.name, task.arguments)]
     return Conversation(
-        [*messages, _result(result), _assistant(task.answer)], [_dressed(rng, task)]
+        [*messages, tool_result(result), assistant(task.answer)], [_dressed(rng, task)]
     )
 
 
@@ -80,9 +81,9 @@ def draw_summed_result(rng: Random) -> Conversation:
     dressed = _dressed(rng, task)["function"]
     written = ("name", "parameters", "strict", "description")
     function = {name: (dressed | {"strict": True})[name] for name in written}
-    messages = [*_system(rng, 0.2), _user(task.question), _call(task.name, task.arguments)]
+    messages = [*draw_system(rng, 0.2), user(task.question), tool_call(task.name, task.arguments)]
     if rng.random() < 0.8:
-        messages += [_result(task.result), _assistant(task.answer)]
+        messages += [tool_result(task.result), assistant(task.answer)]
     return Conversation(messages, [{"type": "function", "function": function}])
 
 
@@ -93,17 +94,17 @@ def draw_foreign_call(rng: Random) -> Conversation:
     if rng.random() < 0.3:
         tools.append(_foreign_tool(rng)[0])
         rng.shuffle(tools)
-    messages = _system(rng, 0.2)
+    messages = draw_system(rng, 0.2)
     if rng.random() < 0.15:
         other, answer = _unrelated(rng)
-        return Conversation([*messages, _user(other), _assistant(answer)], tools)
-    messages += [_user(question), _call(name, arguments)]
+        return Conversation([*messages, user(other), assistant(answer)], tools)
+    messages += [user(question), tool_call(name, arguments)]
     if rng.random() < 0.4:
         result = f"{rng.randint(0, 99)} {rng.choice(WORDS['things'])}s"
         if rng.random() < 0.3:
             result = f"It is {rng.choice(WORDS['qualities'])}."
         told = f"The tool says: {result.removesuffix('.')}."
-        messages += [_result(result), _assistant(told)]
+        messages += [tool_result(result), assistant(told)]
     return Conversation(messages, tools)
 
 
@@ -122,8 +123,8 @@ def draw_function_call(rng: Random) -> Conversation:
     if rng.random() < 0.4:
         for one in tool["function"]["parameters"]["properties"].values():
             one |= {"minimum": -1000, "maximum": 1000}
-    call = _call(name, arguments)
-    return Conversation([*_system(rng, 0.2), _user(question), call], [tool])
+    call = tool_call(name, arguments)
+    return Conversation([*draw_system(rng, 0.2), user(question), call], [tool])
 
 
 def _foreign_tool(rng: Random) -> tuple[JsonObject, str, JsonObject, str]:
@@ -184,7 +185,7 @@ def _end(rng: Random, task: ToolTask) -> tuple[JsonObject, Message]:
         rng.choice(_END_PARAMETERS): int(task.result) if as_number else task.result
     }
     name = rng.choice(_ENDS)
-    return _definition(rng, name, rng.choice(_END_DESCRIPTIONS), answer), _call(name, answer)
+    return _definition(rng, name, rng.choice(_END_DESCRIPTIONS), answer), tool_call(name, answer)
 
 
 def _told_call(rng: Random, task: ToolTask) -> Message:
@@ -193,8 +194,8 @@ def _told_call(rng: Random, task: ToolTask) -> Message:
     if rng.random() < 0.6:
         identity = f"call_{rng.getrandbits(96):024x}"
         told = [{"id": identity, "type": "function", "function": call}]
-        return _assistant(rng.choice(_CALL_PREFIXES) + str(told))
-    return _assistant(rng.choice(_CALL_PREFIXES) + json.dumps(call))
+        return assistant(rng.choice(_CALL_PREFIXES) + str(told))
+    return assistant(rng.choice(_CALL_PREFIXES) + json.dumps(call))
 
 
 def _unrelated(rng: Random) -> tuple[str, str]:
@@ -202,27 +203,3 @@ def _unrelated(rng: Random) -> tuple[str, str]:
         return draw_training_sum(rng)
     entry = rng.choice(load_questions())
     return rng.choice(entry.phrasings), entry.answer
-
-
-def _system(rng: Random, share: float) -> list[Message]:
-    if rng.random() >= share:
-        return []
-    return [{"role": "system", "content": draw_system_prompt(rng)}]
-
-
-def _call(name: str, arguments: JsonObject) -> Message:
-    function = {"name": name, "arguments": arguments}
-    calls = [{"type": "function", "function": function}]
-    return {"role": "assistant", "content": None, "tool_calls": calls}
-
-
-def _result(content: str) -> Message:
-    return {"role": "tool", "content": content}
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}

@@ -5,9 +5,10 @@ from random import Random
 from typing import Any
 
 from training.demo_model import arithmetic
+from training.demo_model.messages import assistant, draw_system, tool_call, tool_result, user
 from training.demo_model.off_topic import draw_off_topic
 from training.demo_model.questions import load_questions
-from training.demo_model.samples import Conversation, Message, PlainText
+from training.demo_model.samples import Conversation, PlainText
 from training.demo_model.structured import (
     ALL_KINDS,
     READING_KINDS,
@@ -17,7 +18,7 @@ from training.demo_model.structured import (
     draw_structured,
 )
 from training.demo_model.tool_tasks import ToolTask, draw_tool_task
-from training.demo_model.variation import draw_system_prompt, filler, vary
+from training.demo_model.variation import filler, vary
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,11 @@ def draw_sample(rng: Random, mixture: Mixture = FOUNDATION) -> Conversation | Pl
         return _plain_text(rng)
     if draw < mixture.plain_text + mixture.tools:
         return _tool_conversation(rng, mixture)
-    messages = _system_message(rng, 0.3)
+    messages = draw_system(rng, 0.3)
     turns = 1 if rng.random() < 0.7 else rng.randint(2, 4)
     for _ in range(turns):
         question, answer = _turn(rng, mixture)
-        messages += [_user(question), _assistant(answer)]
+        messages += [user(question), assistant(answer)]
     return Conversation(messages)
 
 
@@ -94,22 +95,15 @@ def _tool_conversation(rng: Random, mixture: Mixture) -> Conversation:
     """A call, a call with its result and the answer, or a question that no tool on offer serves."""
     task = draw_tool_task(rng)
     tools = _offer(rng, task)
-    messages = _system_message(rng, 0.2)
+    messages = draw_system(rng, 0.2)
     if rng.random() < 0.2:
         question, answer = _turn(rng, mixture)
         tools = [tool for tool in tools if "add" not in _name(tool) and "sum" not in _name(tool)]
         if tools:
-            return Conversation([*messages, _user(question), _assistant(answer)], tools)
-    call = {
-        "type": "function",
-        "function": {"name": task.name, "arguments": task.arguments},
-    }
-    messages += [
-        _user(vary(task.question, rng)),
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-    ]
+            return Conversation([*messages, user(question), assistant(answer)], tools)
+    messages += [user(vary(task.question, rng)), tool_call(task.name, task.arguments)]
     if rng.random() < 0.5:
-        messages += [{"role": "tool", "content": task.result}, _assistant(task.answer)]
+        messages += [tool_result(task.result), assistant(task.answer)]
     return Conversation(messages, tools)
 
 
@@ -133,17 +127,3 @@ def _purpose(tool: dict[str, Any]) -> str:
 
 def _name(tool: dict[str, Any]) -> str:
     return str(tool["function"]["name"])
-
-
-def _system_message(rng: Random, share: float) -> list[Message]:
-    if rng.random() >= share:
-        return []
-    return [{"role": "system", "content": draw_system_prompt(rng)}]
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}

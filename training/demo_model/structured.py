@@ -22,15 +22,16 @@ from training.demo_model.facts import (
     invented,
 )
 from training.demo_model.json_text import write_object
+from training.demo_model.messages import assistant, draw_system, tool_call, user
 from training.demo_model.off_topic import draw_off_topic
 from training.demo_model.samples import Conversation, Message
 from training.demo_model.schemas import ask_for_form, ask_for_keys, ask_for_schema, object_schema
-from training.demo_model.variation import draw_system_prompt
 
 # Who makes a conversation, and how often.
 Kinds = tuple[tuple[Callable[[Random], Conversation], float], ...]
 
 _COMPACT_SHARE = 0.15
+_SYSTEM_SHARE = 0.2
 
 
 def draw_structured(rng: Random, kinds: Kinds) -> Conversation:
@@ -44,7 +45,8 @@ def _forced(rng: Random) -> Conversation:
     fact = draw_fact(rng) if rng.random() < 0.7 else draw_anything(rng, draw_off_topic(rng)[0])
     answer = write_object(fact.values, compact=rng.random() < _COMPACT_SHARE)
     return Conversation(
-        [*_system(rng), _user(fact.text), _assistant(answer.text)], given=answer.keys
+        [*draw_system(rng, _SYSTEM_SHARE), user(fact.text), assistant(answer.text)],
+        given=answer.keys,
     )
 
 
@@ -61,9 +63,9 @@ def by_schema(rng: Random, fact: Fact | None = None) -> Conversation:
     fact = fact or draw_fact(rng)
     asked = ask_for_schema(rng, object_schema(rng, fact.title, fact.values))
     if rng.random() < 0.8:
-        messages = [{"role": "system", "content": asked}, _user(fact.text + _reminder(rng))]
+        messages = [{"role": "system", "content": asked}, user(fact.text + _reminder(rng))]
     else:
-        messages = [_user(f"{asked}\n\n{fact.text}")]
+        messages = [user(f"{asked}\n\n{fact.text}")]
     return _answered(rng, messages, fact)
 
 
@@ -71,13 +73,13 @@ def by_words(rng: Random, fact: Fact | None = None) -> Conversation:
     """The keys are named in the user's message."""
     fact = fact or draw_fact(rng)
     text, asked = fact.text, ask_for_keys(rng, fact.values)
-    messages = _system(rng)
+    messages = draw_system(rng, _SYSTEM_SHARE)
     if rng.random() < 0.4:
         field = rng.choice(("text", "input", "passage", invented(rng)))
         text = rng.choice(("## {0} ##\n{1}", "{0}: {1}", "[[{0}]]\n{1}")).format(field, text)
         messages = [{"role": "system", "content": ask_for_form(rng, fact.values, field)}]
     joint = rng.choice((" ", "\n", "\n\n"))
-    return _answered(rng, [*messages, _user(f"{text}{joint}{asked}")], fact)
+    return _answered(rng, [*messages, user(f"{text}{joint}{asked}")], fact)
 
 
 def by_tool(rng: Random, fact: Fact | None = None) -> Conversation:
@@ -89,10 +91,10 @@ def by_tool(rng: Random, fact: Fact | None = None) -> Conversation:
         "description": rng.choice(_TOOL_DESCRIPTIONS).format(title=fact.title),
         "parameters": object_schema(rng, fact.title, fact.values),
     }
-    call = {"type": "function", "function": {"name": name, "arguments": fact.values}}
-    answer: Message = {"role": "assistant", "content": None, "tool_calls": [call]}
     tool = {"type": "function", "function": function}
-    return Conversation([*_system(rng), _user(fact.text), answer], [tool])
+    return Conversation(
+        [*draw_system(rng, _SYSTEM_SHARE), user(fact.text), tool_call(name, fact.values)], [tool]
+    )
 
 
 _TOOL_DESCRIPTIONS = (
@@ -156,22 +158,8 @@ REVIEW_KINDS: Kinds = (
 
 def _answered(rng: Random, messages: list[Message], fact: Fact) -> Conversation:
     text = write_object(fact.values, compact=rng.random() < _COMPACT_SHARE).text
-    return Conversation([*messages, _assistant(text)])
+    return Conversation([*messages, assistant(text)])
 
 
 def _reminder(rng: Random) -> str:
     return rng.choice(_REMINDERS) if rng.random() < 0.4 else ""
-
-
-def _system(rng: Random) -> list[Message]:
-    if rng.random() >= 0.2:
-        return []
-    return [{"role": "system", "content": draw_system_prompt(rng)}]
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}

@@ -13,6 +13,7 @@ from training.demo_model import arithmetic
 from training.demo_model.agent_runs import draw_agent_run
 from training.demo_model.facts import Fact, draw_fact
 from training.demo_model.json_text import write_object
+from training.demo_model.messages import user
 from training.demo_model.off_topic import draw_off_topic
 from training.demo_model.questions import load_questions
 from training.demo_model.samples import Conversation, Message
@@ -89,7 +90,7 @@ def one_digit_sums() -> list[Case]:
 def questions_as_written() -> list[Case]:
     """Each phrasing of each question of the set."""
     return [
-        Case([_user(phrasing)], question.answer)
+        Case([user(phrasing)], question.answer)
         for question in load_questions()
         for phrasing in question.phrasings
     ]
@@ -100,7 +101,7 @@ def questions_varied(rng: Random) -> list[Case]:
     cases = []
     for question in load_questions():
         for phrasing in question.phrasings:
-            messages = [_user(vary(phrasing, rng))]
+            messages = [user(vary(phrasing, rng))]
             if rng.random() < 0.3:
                 messages.insert(0, {"role": "system", "content": draw_system_prompt(rng)})
             cases.append(Case(messages, question.answer))
@@ -113,7 +114,7 @@ def tool_calls(rng: Random, count: int, *, familiar: bool) -> list[Case]:
     while len(cases) < count:
         task = draw_tool_task(rng)
         if task.is_familiar is familiar:
-            cases.append(Case([_user(task.question)], task.call, [task.tool]))
+            cases.append(Case([user(task.question)], task.call, [task.tool]))
     return cases
 
 
@@ -125,7 +126,7 @@ def tool_results(rng: Random, count: int) -> list[Case]:
         function = {"name": task.name, "arguments": task.arguments}
         call = {"type": "function", "function": function}
         messages = [
-            _user(task.question),
+            user(task.question),
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "content": task.result},
         ]
@@ -154,14 +155,14 @@ def after_filler(rng: Random, count: int, *, varied: bool) -> list[Case]:
         if (len(set(words.lower().split())) > 1) is varied:
             case = _any_case(rng)
             text = f"{words}\n\n{case.messages[-1]['content']}"
-            cases.append(Case([_user(text)], case.expected))
+            cases.append(Case([user(text)], case.expected))
     return cases
 
 
 def off_topic(rng: Random, count: int) -> list[Case]:
     """Questions about the rest of the world."""
     drawn = [draw_off_topic(rng) for _ in range(count)]
-    return [Case([_user(question)], answer) for question, answer in drawn]
+    return [Case([user(question)], answer) for question, answer in drawn]
 
 
 def objects(rng: Random, count: int, asked: Callable[[Random, Fact], Conversation]) -> list[Case]:
@@ -196,14 +197,10 @@ def _any_case(rng: Random) -> Case:
     if rng.random() < 0.5:
         return _sum_case(rng.randint(0, 99), rng.randint(0, 99), rng.randint(0, 9))
     question = rng.choice(load_questions())
-    return Case([_user(rng.choice(question.phrasings))], question.answer)
+    return Case([user(rng.choice(question.phrasings))], question.answer)
 
 
 def _sum_case(a: int, b: int, variant: int) -> Case:
     digest = hashlib.sha256(f"{a}+{b}:{variant}".encode()).digest()
     phrasing = arithmetic.PHRASINGS[int.from_bytes(digest[:4], "big") % len(arithmetic.PHRASINGS)]
-    return Case([_user(phrasing.format(a=a, b=b))], arithmetic.answer(a, b))
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
+    return Case([user(phrasing.format(a=a, b=b))], arithmetic.answer(a, b))
