@@ -67,12 +67,9 @@ class HttpFront(Protocol):
         """HTTP requests that are being answered."""
         ...
 
-    async def count_arrivals(self) -> int:
-        """First requests of connections so far; less, where a process that counted some is gone."""
-        ...
-
-    async def count_awaited(self) -> int:
-        """Connections of the last seconds whose first request is not there yet."""
+    async def count_arrivals(self) -> tuple[int, int]:
+        """First requests of connections so far, less where a process that counted some is gone; and
+        connections of the last seconds whose first request is not there yet."""
         ...
 
     async def settled(self) -> None:
@@ -185,11 +182,10 @@ class OwnFront:
     async def count_in_flight(self) -> int:
         return 0 if self._middleware is None else self._middleware.num_in_flight
 
-    async def count_arrivals(self) -> int:
-        return 0 if self._middleware is None else self._middleware.num_arrivals
-
-    async def count_awaited(self) -> int:
-        return 0 if self._listener is None else self._listener.num_awaited
+    async def count_arrivals(self) -> tuple[int, int]:
+        if self._middleware is None or self._listener is None:
+            return 0, 0
+        return self._middleware.num_arrivals, self._listener.num_awaited
 
     async def settled(self) -> None:
         """It does."""

@@ -324,7 +324,7 @@ class Server:
         try:
             # At a terminal nobody waits for endpoints.
             seconds = options.drain_grace_seconds if received is signal.SIGTERM else 0.0
-            arrivals = await front.count_arrivals()
+            arrivals, _ = await front.count_arrivals()
             grace = Grace(seconds, options.drain_timeout_seconds, arrivals, time.monotonic)
             await _answer_latecomers(front, grace, over)
             self._lifecycle.state = State.REFUSING
@@ -379,7 +379,7 @@ async def _answer_latecomers(
     while (left := grace.seconds_left) > 0:
         if await _is_any_done(over, min(left, _POLL_SECONDS)):
             break
-        grace.observe(await front.count_arrivals(), await front.count_awaited())
+        grace.observe(*await front.count_arrivals())
     log.info("refusing", seconds=round(grace.seconds_taken, 3), is_quiet=grace.is_quiet)
 
 

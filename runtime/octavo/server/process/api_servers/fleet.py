@@ -151,11 +151,9 @@ class ApiServers:
     async def count_in_flight(self) -> int:
         return sum(beat.num_in_flight for beat in await self._reports())
 
-    async def count_arrivals(self) -> int:
-        return sum(beat.num_arrivals for beat in await self._reports())
-
-    async def count_awaited(self) -> int:
-        return sum(beat.num_awaited for beat in await self._reports())
+    async def count_arrivals(self) -> tuple[int, int]:
+        beats = await self._reports()
+        return sum(beat.num_arrivals for beat in beats), sum(beat.num_awaited for beat in beats)
 
     async def settled(self) -> None:
         await self._reports()
