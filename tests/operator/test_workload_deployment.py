@@ -102,6 +102,14 @@ def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason
     assert DEPLOYMENT.finding({"metadata": {}, "spec": {}}) is None
 
 
+def check_forbidden(message: str, fields: list[str]) -> None:
+    """Pods that are refused with it are told so, with the fields to set."""
+    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
+    assert found is not None
+    hint = f"; set {', '.join(fields)}" if fields else ""
+    assert (found.reason, found.message) == (Reason.PODS_FORBIDDEN, message + hint)
+
+
 @pytest.mark.parametrize(
     ("wanted", "fields"),
     [
@@ -124,10 +132,7 @@ def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason
 )
 def test_limits_that_a_quota_wants_are_told_by_their_fields(wanted: str, fields: list[str]) -> None:
     message = f'pods "a" is forbidden: failed quota: q: must specify {wanted}'
-    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
-    assert found is not None
-    hint = f"; set {', '.join(fields)}" if fields else ""
-    assert (found.reason, found.message) == (Reason.PODS_FORBIDDEN, message + hint)
+    check_forbidden(message, fields)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +172,7 @@ def test_limits_that_a_quota_wants_are_told_by_their_fields(wanted: str, fields:
     ],
 )
 def test_what_a_limit_range_refuses_is_told_by_its_field(message: str, fields: list[str]) -> None:
-    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
-    assert found is not None
-    hint = f"; set {', '.join(fields)}" if fields else ""
-    assert (found.reason, found.message) == (Reason.PODS_FORBIDDEN, message + hint)
+    check_forbidden(message, fields)
 
 
 @pytest.mark.parametrize(
