@@ -66,15 +66,15 @@ Those that run give transformers' tokens, and its probabilities.
 A family is judged with layers of each kind that its default has. What a checkpoint's own config asks for
 beyond that is judged at its start, by the same checks.
 
-What the generic path costs on two CPU cores, its time over the native one's for the same model, layers of
-real shapes (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `benchmarks/NOTES.md`):
+What the generic path costs on two CPU cores, its time over the native one's for the same model, of real
+shapes and depths (`.venv/bin/python -m benchmarks.generic_path`; ranges are in `benchmarks/NOTES.md`):
 
 | shape | | first token of 1,024 | token at 1 request | at 8 |
 |---|---|---|---|---|
-| Llama 3.2 1B | bf16 | 1.09 | 1.17 | 1.17 |
-| | fp32 | 1.07 | 1.03 | 0.95 |
-| Qwen3 0.6B | bf16 | 1.15 | 1.46 | 1.61 |
-| | fp32 | 1.11 | 1.25 | 1.21 |
+| Llama 3.2 1B | bf16 | 1.19 | 1.27 | 1.25 |
+| | fp32 | 1.15 | 1.04 | 1.02 |
+| Qwen3 0.6B | bf16 | 1.14 | 1.50 | 1.69 |
+| | fp32 | 1.09 | 1.27 | 1.22 |
 
 `LoRA`: [adapters](../how-to/lora.md) of the linear modules beside the head give the tokens of the model that
 they are merged into, on ranks too; `but` names those that take none. Experts in one tensor, embeddings and
