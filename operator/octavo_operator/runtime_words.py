@@ -20,7 +20,8 @@ _FIELDS = {
 _FLAG = re.compile("|".join(rf"(?<![\w-]){flag}(?![\w-])" for flag in _FIELDS))
 # As the runtime begins them; what guesses of itself has no model.
 _OF_DRAFT = re.compile(
-    r"speculative_config\.model: |speculative_config has method (?:draft_model|eagle3), and |"
+    r"speculative_config\.model: |"
+    r"(?:speculative_config|spec\.engine\.speculative) has method (?:draft_model|eagle3), and |"
     r"(?=The draft model in |The EAGLE-3 head in )"
 )
 _UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims|storageclass\S* \S+ not found")

@@ -33,8 +33,8 @@ def check_pairs(config: EngineConfig) -> None:
 def _check_ranks(config: EngineConfig) -> None:
     if config.tensor_parallel_size % config.num_nodes:
         raise InvalidConfigurationError(
-            f"tensor_parallel_size is {config.tensor_parallel_size} and nnodes {config.num_nodes}: each node "
-            "has as many ranks as any other. Give a multiple of the nodes."
+            f"tensor_parallel_size is {config.tensor_parallel_size} and nnodes is {config.num_nodes}: each "
+            "node has as many ranks as any other. Give a multiple of the nodes."
         )
 
 
@@ -42,7 +42,7 @@ def _check_random_weights(config: EngineConfig) -> None:
     stored = config.quantization
     if config.load_format.is_random and stored is not None and stored.is_checkpoints_alone:
         raise InvalidConfigurationError(
-            f"load_format is dummy, and quantization {stored.value}, which a checkpoint has and random "
+            f"load_format is dummy, and quantization is {stored.value}, which a checkpoint has and random "
             "weights have not. Use --quantization int8, int4 or fp8, which are made at load, or "
             "--load-format auto."
         )
@@ -51,7 +51,7 @@ def _check_random_weights(config: EngineConfig) -> None:
 def _check_halves(config: EngineConfig) -> None:
     if config.device.is_cpu and config.quantization is not None and config.dtype == "float16":
         raise InvalidConfigurationError(
-            f"quantization is {config.quantization.value} and device cpu, but dtype is float16, in which "
+            f"quantization is {config.quantization.value} and device is cpu, but dtype is float16, in which "
             "CPUs do not multiply. Use --dtype auto, bfloat16 or float32."
         )
 

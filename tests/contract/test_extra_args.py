@@ -60,7 +60,7 @@ def test_what_is_passed_on_arrives_in_the_server() -> None:
     [
         ("--no-such-flag=1", "--no-such-flag"),
         ("--tool-call-parse=hermes", "--tool-call-parse"),  # no flag is taken by its first letters
-        ("--tool-call-parser=mine", "tool_call_parser is 'mine'"),
+        ("--tool-call-parser=mine", "--tool-call-parser is 'mine'"),
         ("--ui=yes", "--ui"),
         ("--request-timeout", "--request-timeout"),
     ],

@@ -17,11 +17,12 @@ from octavo import errors
 from octavo.cli.fetch import fetch_command
 from octavo.model_source import commit_of, content_of
 from octavo.server.http.sockets import EVERY_ADDRESS
+from octavo.server.process.failure import fail
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
 from octavo.server.process.options import API_KEY_VARIABLE, ServeOptions
 from octavo.server.process.progress_port import ProgressPort
-from octavo.server.process.run import ENGINE_EXIT_SECONDS, LAST_ANSWERS_SECONDS, fail
+from octavo.server.process.run import ENGINE_EXIT_SECONDS, LAST_ANSWERS_SECONDS
 from octavo.server.process.sleep_routes import SleepRoutes
 from octavo.server.process.termination import (
     INTERNAL_ERROR_STATUS,

@@ -11,6 +11,7 @@ from octavo.config import EngineConfig
 from octavo.draft_source import with_draft_model
 from octavo.errors import ModelInvalidError, OctavoError
 from octavo.models.registry import read_model_config
+from octavo.server.process.flag_names import in_flags
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.start.draft import DRAFT_MODEL
 from octavo.worker.start.drafter_checks import check_context, naming
@@ -36,7 +37,7 @@ def said(act: Callable[[], object]) -> str:
     """What a condition says of the error in such a pod."""
     with pytest.raises(OctavoError) as refused:
         act()
-    return in_words_of_spec(str(refused.value), claims_of(pod()))
+    return in_words_of_spec(in_flags(str(refused.value)), claims_of(pod()))
 
 
 @pytest.fixture

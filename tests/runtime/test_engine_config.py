@@ -38,7 +38,9 @@ def test_random_weights_are_of_no_checkpoints_format(quantization: Quantization)
     if quantization.value in ("int8", "int4", "fp8"):
         assert EngineConfig(model="m", **fields).quantization is quantization
         return
-    message = f"load_format is dummy, and quantization {quantization.value}, which a checkpoint has"
+    message = (
+        f"load_format is dummy, and quantization is {quantization.value}, which a checkpoint has"
+    )
     with pytest.raises(InvalidConfigurationError, match=message):
         EngineConfig(model="m", **fields)
 
@@ -63,7 +65,11 @@ GUESSES = {
         (GUESSES["eagle3"], GENERIC, "method eagle3, and model_impl is transformers"),
         (GUESSES["eagle3"], GPUS, ""),
         (GUESSES["ngram"], GPUS, ""),
-        (HALVES, {"device": Device.CPU}, "quantization is int8 and device cpu, but dtype is float"),
+        (
+            HALVES,
+            {"device": Device.CPU},
+            "quantization is int8 and device is cpu, but dtype is float",
+        ),
         (HALVES, {"device": Device.CUDA}, ""),
         (GUESSES["draft_model"], GENERIC, ""),
         (SLEEP, GENERIC, ""),

@@ -33,9 +33,9 @@ def fetch_command(
     from octavo.loading.progress import Tell
     from octavo.logs import configure_logging
     from octavo.model_source import resolve
+    from octavo.server.process.failure import fail
     from octavo.server.process.progress import BytesShown
     from octavo.server.process.progress_port import ProgressPort
-    from octavo.server.process.run import fail
 
     configure_logging("info")
     try:

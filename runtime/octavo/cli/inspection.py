@@ -63,7 +63,7 @@ def inspect_command(
     Exits with 3 when the GPU asked about does not hold it.
     """
     from octavo.errors import OctavoError
-    from octavo.server.process.run import fail
+    from octavo.server.process.failure import fail
 
     limits: dict[str, Any] = {"max_loras": max_loras, "max_lora_rank": max_lora_rank}
     try:

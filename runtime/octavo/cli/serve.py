@@ -31,7 +31,8 @@ def serve_command(
     """
     # Until the server listens to signals itself: process 1 of a container has no default handler.
     signal.signal(signal.SIGTERM, _end)
-    from octavo.server.process.run import fail, serve
+    from octavo.server.process.failure import fail
+    from octavo.server.process.run import serve
 
     try:
         options = serve_options(model, flags)

@@ -371,7 +371,7 @@ def test_options_cross_to_another_process_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_node_that_answers_nobody_refuses_several() -> None:
-    with pytest.raises(InvalidConfigurationError, match="api_server_count is 2 and node_rank 1"):
+    with pytest.raises(InvalidConfigurationError, match="api_server_count is 2 and node_rank is 1"):
         ServeOptions(
             model="m",
             engine=EngineConfig(model="m", tensor_parallel_size=2),

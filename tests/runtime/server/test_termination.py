@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import DownloadFailedError, EngineDeadError, ModelNotFoundError
+from octavo.server.process.failure import fail
 from octavo.server.process.memory_limit import count_oom_kills
-from octavo.server.process.run import _explain, fail
+from octavo.server.process.run import _explain
 from octavo.server.process.termination import MAX_BYTES, encode_termination, write_termination
 
 

@@ -85,5 +85,7 @@ def test_ranks_are_dealt_out_evenly(folder: Path) -> None:
     place = msgspec.structs.replace(PLACE, node_rank=1)
     config = EngineConfig(model=str(folder), tensor_parallel_size=6, place=place)
     assert config.local_ranks == range(3, 6)
-    with pytest.raises(InvalidConfigurationError, match=r"tensor_parallel_size is 3 and nnodes 2"):
+    with pytest.raises(
+        InvalidConfigurationError, match=r"tensor_parallel_size is 3 and nnodes is 2"
+    ):
         EngineConfig(model=str(folder), tensor_parallel_size=3, place=place)

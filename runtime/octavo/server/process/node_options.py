@@ -71,7 +71,8 @@ class NodeOptions:
         """Raises `InvalidConfigurationError`."""
         if self.node_rank >= self.num_nodes:
             raise InvalidConfigurationError(
-                f"node_rank is {self.node_rank} and nnodes {self.num_nodes}; they count from 0 to nnodes - 1."
+                f"node_rank is {self.node_rank} and nnodes is {self.num_nodes}; nodes count from 0 to "
+                f"{self.num_nodes - 1}."
             )
         if self.pipeline_parallel_size > 1:
             raise InvalidConfigurationError(

@@ -368,12 +368,12 @@ class ServeOptions(NodeOptions):
         self.check_nodes()
         if self.api_server_count > 1 and self.node_rank > 0:
             raise InvalidConfigurationError(
-                f"api_server_count is {self.api_server_count} and node_rank {self.node_rank}; a node that is "
-                "headless answers nobody. Give --api-server-count to node 0 alone."
+                f"api_server_count is {self.api_server_count} and node_rank is {self.node_rank}; a node that "
+                "is headless answers nobody. Give --api-server-count to node 0 alone."
             )
         if self.port == self.ops_port != 0:
             raise InvalidConfigurationError(
-                f"port and ops_port are both {self.port}; give two different ports."
+                f"--port and --ops-port are both {self.port}; give two different ports."
             )
         if any(not name or len(name) > 256 for name in self.served_names):
             raise InvalidConfigurationError(
@@ -381,7 +381,7 @@ class ServeOptions(NodeOptions):
             )
         if self.lora_modules and not self.engine.enable_lora:
             raise InvalidConfigurationError(
-                "lora_modules needs enable_lora: give --enable-lora too."
+                "lora_modules is given and enable_lora is not. Give --enable-lora too, or leave it out."
             )
         read_lora_modules(self.lora_modules)
         if any(not key.strip() for key in self.api_keys):

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from octavo.engine.client import ENGINE_MODULE, EngineClient
-from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, UserError
+from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError
 from octavo.logs import configure_logging
 from octavo.lora_modules import read_lora_modules
 from octavo.owned_folder import OwnedFolder
@@ -29,6 +29,7 @@ from octavo.server.process import banner
 from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.daemon_thread import in_daemon_thread
+from octavo.server.process.failure import fail
 from octavo.server.process.grace import Grace
 from octavo.server.process.health import EngineHealth
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -36,11 +37,6 @@ from octavo.server.process.memory_limit import count_oom_kills
 from octavo.server.process.options import VLLM_NAMES, ServeOptions
 from octavo.server.process.progress import BytesShown
 from octavo.server.process.sleeping import SleepSwitch
-from octavo.server.process.termination import (
-    INTERNAL_ERROR_STATUS,
-    USER_ERROR_STATUS,
-    write_termination,
-)
 
 if TYPE_CHECKING:
     from octavo.config import EngineConfig
@@ -96,17 +92,6 @@ def _serve_headless(options: ServeOptions) -> NoReturn:
     # Not by way of the interpreter's end, which aborts while a thread waits in torch's store.
     sys.stderr.flush()
     os._exit(status)
-
-
-def fail(error: Exception) -> int:
-    """Leaves the last words where Kubernetes and a person look for them; returns the exit status."""
-    reason = error.reason if isinstance(error, OctavoError) else OctavoError.reason
-    message = str(error)
-    if not isinstance(error, OctavoError):
-        message = f"{type(error).__name__}: {message} (--log-level debug shows where)."
-    write_termination(reason, message)
-    print(f"octavo: {reason}: {' '.join(message.split())}", file=sys.stderr)
-    return USER_ERROR_STATUS if isinstance(error, UserError) else INTERNAL_ERROR_STATUS
 
 
 def _explain(death: EngineDeadError, *, was_oom_killed: bool) -> OctavoError:
