@@ -100,10 +100,22 @@ def read_model_config(
 
 def _read_generic(folder: Path, raw: Mapping[str, object]) -> ModelConfig:
     # transformers' modules take seconds to import, and own families do without.
-    from octavo.models.from_transformers import read_transformers_config
+    from octavo.models.from_transformers import own_code_first, read_transformers_config
 
-    _architecture(raw)  # which refuses a file that names none
-    return read_transformers_config(folder, raw)
+    has_own_code = _is_read_natively(raw)
+    with own_code_first(has_own_code=has_own_code):
+        return replace(read_transformers_config(folder, raw), has_own_code=has_own_code)
+
+
+def _is_read_natively(raw: Mapping[str, object]) -> bool:
+    # `is_native` refuses a file that names no class.
+    if not is_native(raw, ModelImplementation.AUTO):
+        return False
+    try:
+        read_config(raw)
+    except UserError:
+        return False
+    return True
 
 
 def _is_read_generically(folder: Path, raw: Mapping[str, object]) -> bool:

@@ -72,13 +72,22 @@ def test_another_config_in_the_place_of_config_json_is_refused(tmp_path: Path) -
     (tmp_path / "config.4.0.0.json").write_text(json.dumps(read_raw(tmp_path)))
     with pytest.raises(ModelUnsupportedError, match=r"^config\.json: configuration_files"):
         read_model_config(tmp_path, AUTO)
-    change(tmp_path, architectures=["LlavaForConditionalGeneration"], model_type="llava")
-    with pytest.raises(ModelUnsupportedError, match=r"^Leave --model-impl out: .* runs Llava"):
-        read_model_config(tmp_path, TRANSFORMERS)
     change(tmp_path, architectures=None)
     for implementation in (AUTO, TRANSFORMERS):
         with pytest.raises(ModelInvalidError, match="architectures is None"):
             read_model_config(tmp_path, implementation)
+
+
+def test_a_class_that_is_no_causal_one_is_told_to_own_codes_users(tmp_path: Path) -> None:
+    whole = transformers.LlavaConfig(text_config={"model_type": "llama", "num_hidden_layers": 2})
+    whole.architectures = ["LlavaForConditionalGeneration"]
+    whole.save_pretrained(tmp_path)
+    with pytest.raises(ModelUnsupportedError, match=r"^Leave --model-impl out: .* runs Llava"):
+        read_model_config(tmp_path, TRANSFORMERS)
+    change(tmp_path, text_config={"model_type": "olmo2"})
+    with pytest.raises(ModelUnsupportedError, match=r"and with model_type 'llava'") as caught:
+        read_model_config(tmp_path, TRANSFORMERS)
+    assert "--model-impl" not in str(caught.value)
 
 
 def read_raw(folder: Path) -> dict[str, Any]:

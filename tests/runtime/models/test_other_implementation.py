@@ -10,6 +10,7 @@ import pytest
 
 from octavo.config import ModelImplementation
 from octavo.errors import ModelUnsupportedError
+from octavo.models.from_transformers import self_check
 from octavo.models.registry import read_model_config
 from tests.support.runtime.checkpoints import make_checkpoint
 from tests.support.runtime.stepping import make_executor
@@ -51,3 +52,26 @@ def test_own_code_is_named_first_where_transformers_modules_fail(tmp_path: Path)
     assert message.startswith(advice)
     assert "these have attentions of their own" in message.removeprefix(advice)
     read_model_config(tmp_path, AUTO)
+
+
+def test_own_code_is_not_named_where_it_refuses_the_config_too(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path, "falcon")
+    message = refusal(tmp_path, TRANSFORMERS, rope_parameters=UNKNOWN)
+    assert message.startswith("config.json: architecture FalconForCausalLM would run by")
+    assert "--model-impl" not in message
+    assert "rope_type" in refusal(tmp_path, AUTO)
+
+
+def test_the_check_at_start_names_own_code_where_that_takes_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_checkpoint(tmp_path, "llama")
+    # Another attention than the paged one: as a release of transformers might come to have it.
+    monkeypatch.setattr(self_check, "_differ", lambda *_, **__: True)
+    with pytest.raises(ModelUnsupportedError, match=r"^Leave --model-impl out: Octavo's own code"):
+        make_executor(tmp_path, model_impl=TRANSFORMERS)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_act": "gelu"}))
+    with pytest.raises(ModelUnsupportedError, match=r"^config\.json: architecture Llama") as caught:
+        make_executor(tmp_path, model_impl=TRANSFORMERS)
+    assert "--model-impl" not in str(caught.value)

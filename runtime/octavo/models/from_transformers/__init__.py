@@ -4,5 +4,6 @@
 """
 
 from octavo.models.from_transformers.config import TransformersConfig, read_transformers_config
+from octavo.models.from_transformers.refusals import own_code_first
 
-__all__ = ["TransformersConfig", "read_transformers_config"]
+__all__ = ["TransformersConfig", "own_code_first", "read_transformers_config"]

@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from octavo.config import ModelImplementation
 from octavo.errors import ModelUnsupportedError
-from octavo.models.from_transformers.outline import translated_errors
+from octavo.models.from_transformers.refusals import ModulesRefusedError, translated_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,10 +63,10 @@ def _refuse_unknown(architecture: str, model_type: str) -> None:
         from octavo.models.registry import is_native  # which imports this package
 
         if is_native({"architectures": [architecture]}, ModelImplementation.AUTO):
-            raise ModelUnsupportedError(
-                f"Leave --model-impl out: Octavo's own code runs {architecture}. With model_type "
-                f"{model_type!r} transformers {transformers.__version__} has no causal language model of "
-                "that name."
+            raise ModulesRefusedError(
+                architecture,
+                f"with model_type {model_type!r} transformers {transformers.__version__} has no causal "
+                "language model of that name",
             )
         raise ModelUnsupportedError(
             f"config.json: architecture {architecture!r} with model_type {model_type!r} is implemented "

@@ -21,13 +21,9 @@ from octavo.models.config_reader import ConfigReader
 from octavo.models.from_transformers.auto_class import auto_class
 from octavo.models.from_transformers.experts import ExpertsLayer
 from octavo.models.from_transformers.interface import Running
-from octavo.models.from_transformers.outline import (
-    Outline,
-    outline_of,
-    refuse,
-    translated_errors,
-)
+from octavo.models.from_transformers.outline import Outline, outline_of
 from octavo.models.from_transformers.plans import PLANS
+from octavo.models.from_transformers.refusals import own_code_first, refuse, translated_errors
 from octavo.models.from_transformers.rotary import context_of
 from octavo.models.from_transformers.tensor_parallel import SharingPlan, Style, sharing_plan
 from octavo.models.sliding_window import KINDS
@@ -52,6 +48,7 @@ class TransformersConfig(ModelConfig):
         given: transformers' own config.
         sharing: How ranks cut the products.
         experts: Of layers whose experts are Octavo's products.
+        has_own_code: Octavo's own code takes the config.json, too.
     """
 
     is_generic: ClassVar[bool] = True
@@ -62,6 +59,7 @@ class TransformersConfig(ModelConfig):
     outline: Outline
     sharing: SharingPlan
     experts: tuple[ExpertsLayer, ...]
+    has_own_code: bool = False
 
     def with_kernels(self, kernels: Kernels) -> Self:
         """Experts that the device's kernels do not compute are transformers' own."""
@@ -170,7 +168,11 @@ class TransformersConfig(ModelConfig):
         from octavo.models.from_transformers.self_check import check
 
         if isinstance(model, TransformersLM):  # as `build` gave it
-            with translated_errors(self.spec.architecture, "in the check at start"):
+            name = self.spec.architecture
+            with (
+                own_code_first(has_own_code=self.has_own_code),
+                translated_errors(name, "in the check at start"),
+            ):
                 check(model, load.placement, load.adapters)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,7 +20,6 @@ from transformers import PreTrainedConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.initialization import no_init_weights
 
-from octavo.errors import ModelUnsupportedError
 from octavo.kernels.attention_options import AttentionOptions
 from octavo.layers.step import AttentionSpec
 from octavo.models.from_transformers import experts as experts_interface
@@ -40,6 +39,7 @@ from octavo.models.from_transformers.products import (
     watched_linears,
     with_token_rows,
 )
+from octavo.models.from_transformers.refusals import ModulesRefusedError, refuse, translated_errors
 from octavo.models.from_transformers.rotary import hold_frequencies, rope_types
 
 if TYPE_CHECKING:
@@ -110,43 +110,6 @@ class Outline:
     @property
     def windows(self) -> tuple[int | None, ...]:
         return tuple(layer.options.sliding_window for layer in self.layers)
-
-
-def refuse(architecture: str, reason: str) -> NoReturn:
-    raise _refusal(architecture, reason, "Serve another model.")
-
-
-def _refusal(architecture: str, reason: str, instead: str) -> ModelUnsupportedError:
-    """What to do comes first where Octavo has code of its own: transformers' modules were asked for there."""
-    from octavo.models.registry import FAMILIES  # which imports this package
-
-    if architecture in FAMILIES:
-        return ModelUnsupportedError(
-            f"Leave --model-impl out: Octavo's own code runs {architecture}. transformers' own modules do "
-            f"not, over the paged KV cache: {reason}."
-        )
-    return ModelUnsupportedError(
-        f"config.json: architecture {architecture} would run by transformers' own modules over the paged KV "
-        f"cache, and {reason}. {instead}"
-    )
-
-
-@contextmanager
-def translated_errors(architecture: str, when: str) -> Iterator[None]:
-    """Whatever transformers' modules raise, as a refusal."""
-    try:
-        yield
-    except ModelUnsupportedError:
-        raise
-    except Exception as error:
-        if isinstance(error, KeyError) and RECORDED in str(error):
-            refuse(architecture, "these have attentions of their own, and none by the interface")
-        words = " ".join(str(error).split())
-        raise _refusal(
-            architecture,
-            f"they fail {when}: {type(error).__name__}: {words:.300}",
-            "Serve another model, or correct config.json.",
-        ) from error
 
 
 def outline_of(
@@ -300,7 +263,7 @@ def _base(name: str, attentions: list[str], first_calls: list[tuple[str, Any]]) 
             if hidden.shape[:2] != (1, _TOKENS):
                 refuse(name, f"{path} gives {list(hidden.shape)} for {_TOKENS} tokens")
             return path, int(hidden.shape[2])
-    refuse(name, "no single module of it holds all its layers")
+    raise ModulesRefusedError(name, "no single module of it holds all its layers")
 
 
 def _kept_wide(model: Any) -> Iterator[torch.nn.Module]:

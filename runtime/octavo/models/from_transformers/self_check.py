@@ -20,7 +20,7 @@ from octavo.models.adapters import ModelAdapters
 from octavo.models.from_transformers.adapters import OTHER_ROWS, seen_rows
 from octavo.models.from_transformers.interface import RECORDED, UNMIXED, recorded_calls
 from octavo.models.from_transformers.model import TransformersLM
-from octavo.models.from_transformers.outline import refuse
+from octavo.models.from_transformers.refusals import refuse
 
 _LENGTHS = (11, 17)
 _CHUNK = 6
