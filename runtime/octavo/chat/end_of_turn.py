@@ -3,11 +3,13 @@ asking it.
 
 Whoever tuned the model on conversations had them written by this template, so the model ends its answers
 with that token, be it named elsewhere or not. Only what surely ends the turn is taken: a special token right
-behind the answer, and not one that opens the next turn, or that stands between thoughts and an answer.
+behind the answer, and not one that opens the next turn, or that stands between the parts of one: thoughts, an
+answer and calls.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,13 @@ from octavo.errors import InvalidParameterError
 
 _QUESTION, _ANSWER, _NEXT = "octavoquestion", "octavoanswer", "octavonext"
 _THOUGHT = "octavothought"
+_TOOLS: tuple[list[Mapping[str, Any]] | None, ...] = (None, [PROBE_TOOL])
+_CALLED = "octavocalled"  # none of the tools, which a template may show behind it
+_CALL = {
+    "id": "octavo123",
+    "type": "function",
+    "function": {"name": _CALLED, "arguments": {"octavokey": "octavovalue"}},
+}
 _MESSAGES = (
     {"role": "user", "content": _QUESTION},
     {"role": "assistant", "content": _ANSWER},
@@ -62,12 +71,21 @@ def _behind_answer(template: ChatTemplate, tokens: TokenView) -> int | None:
     return _first_special(_without_common_end(between, opening), tokens)
 
 
-def _within_turn(template: ChatTemplate, tokens: TokenView) -> frozenset[int]:
-    """What stands between an answer and the thoughts before it: some templates close each part of a message
-    as they close the last one, and the turn goes on."""
+def _within_turn(template: ChatTemplate, tokens: TokenView) -> set[int]:
+    """What stands between an answer and the thoughts before it, or the calls behind it: some templates close
+    each part of a message as they close the last one, and the turn goes on."""
     thought = {**_MESSAGES[1], "reasoning_content": _THOUGHT}
-    between = _between(_rendered(template, 2, answer=thought), _THOUGHT, _ANSWER)
-    return tokens.special.intersection(tokens.encode(between))
+    found = set(tokens.encode(_between(_rendered(template, 2, answer=thought), _THOUGHT, _ANSWER)))
+    for tools in _TOOLS:  # some show calls with tools alone
+        answered = _rendered(template, 2, tried=(tools,))
+        opening = Counter(tokens.encode(_between(answered, _QUESTION, _ANSWER)))
+        for content in (_ANSWER, None):  # some show it or calls
+            called = {**_MESSAGES[1], "content": content, "tool_calls": [_CALL]}
+            text = _between(
+                _rendered(template, 2, answer=called, tried=(tools,)), _QUESTION, _CALLED
+            )
+            found.update(Counter(tokens.encode(text)) - opening)
+    return found
 
 
 def _rendered(
@@ -76,11 +94,12 @@ def _rendered(
     *,
     add_generation_prompt: bool = False,
     answer: Mapping[str, Any] = _MESSAGES[1],
+    tried: Sequence[Sequence[Mapping[str, Any]] | None] = _TOOLS,
 ) -> str:
     """Empty where the template refuses; some that are made for tools fail without any."""
     messages: list[Mapping[str, Any]] = list(_MESSAGES[:num_messages])
     messages[1:2] = [answer]
-    for tools in (None, [PROBE_TOOL]):
+    for tools in tried:
         try:
             return template.render(
                 messages, tools=tools, add_generation_prompt=add_generation_prompt

@@ -35,6 +35,17 @@ PARTED = (
     "{% for m in messages %}<|head|>{{ m.role }}{% if m.reasoning %}{{ m.reasoning }}<|im_end|>{% endif %}"
     "{{ m.content }}<|im_end|>{% endfor %}"
 )
+# As GigaChat 3 closes an answer: its calls are messages of the same turn.
+CALLED = (
+    "{% for m in messages %}{{ m.role }}<|head|>{{ m.content or '' }}<|eot|>\n\n"
+    "{% for c in m.tool_calls or [] %}"
+    "function call<|head|>{{ c.function.name }}{{ c.function.arguments | tojson }}<|eot|>\n\n{% endfor %}"
+    "{% endfor %}"
+)
+# As above, and without the text beside calls.
+CALLED_ALONE = CALLED.replace(
+    "{{ m.content or '' }}", "{{ m.content if not m.tool_calls else '' }}"
+)
 HEADED = "{% for m in messages %}<|head|>{{ m.role }}<|eot|>\n\n{{ m.content }}{% endfor %}"
 LAST_IS_OPEN = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
@@ -101,6 +112,9 @@ def test_what_a_template_writes_behind_an_answer_ends_it(
         ),
         HEADED,
         PARTED,
+        CALLED,
+        CALLED_ALONE,
+        "{{ tools[0].function.name }}" + CALLED,
         # Text, and a token that is none of the special ones.
         CHATML.replace("<|im_end|>", ""),
         CHATML.replace("<|im_end|>", "<plain>"),
