@@ -53,7 +53,8 @@ class LLM:
         model: `builtin://demo`, `hf://org/name[@revision]`, `org/name`, `s3://bucket/prefix` or a folder.
         download_dir: Where downloads are kept; None is the Hugging Face cache.
         revision: Branch, tag or commit of a hub model.
-        chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
+        chat_template: Overrides the model's: a path to a Jinja file, the name of one of the
+            model's, or the template itself.
         generation_config: Where sampling defaults come from: `auto` is the model's own
             generation_config.json, `none` is `SamplingParams()`, anything else a folder that holds one.
         options: The fields of `EngineConfig`, with its defaults; `octavo serve --help` tells them too.

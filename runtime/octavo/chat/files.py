@@ -3,6 +3,7 @@ tokenizer_config.json."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,18 @@ def load_chat_templates(
 
     Args:
         config: Its tokenizer_config.json.
-        given: In place of the model's own: a path to a Jinja file, or the template itself.
+        given: In place of what a request chooses: a path to a Jinja file, the name of one of the model's, or
+            the template itself.
         variables: The special tokens by name.
         content_format: In which the templates read messages.
 
     Raises:
         ModelInvalidError: A file is missing or damaged.
     """
-    sources = _own_sources(folder, config) if given is None else _given_source(given)
+    if given is None:
+        sources = _own_sources(folder, config)
+    else:
+        sources = {"default": _given_source(given, folder, config)}
     if not sources:
         return None
     # Others are never chosen, so they need not even parse.
@@ -57,8 +62,7 @@ def _own_sources(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[str
         files["default"] = own
     if files:  # as transformers has it, they are then all that there is
         sources = {
-            name: (path.read_text("utf-8"), str(path.relative_to(folder)))
-            for name, path in files.items()
+            name: (_read(path), str(path.relative_to(folder))) for name, path in files.items()
         }
     return sources
 
@@ -81,13 +85,27 @@ def _named(template: object, origin: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def _given_source(given: str) -> dict[str, tuple[str, str]]:
+def _given_source(given: str, folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     if "\n" in given or "{" in given:
-        return {"default": (given, "the given template")}
+        return given, "the given template"
     path = Path(given)
-    if not path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 (`Path` raises for a text too long for a name)
+        # By its name alone: errors that clients read tell it, and the server's folders are not theirs.
+        return _read(path), path.name
+    own = _own_sources(folder, config)
+    if given in own:
+        return own[given]
+    names = f", nor a template of the model's ({', '.join(sorted(own))})" if own else ""
+    raise ModelInvalidError(
+        f"--chat-template {given}: there is no such file{names}, and it is no Jinja template."
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise ModelInvalidError(
-            f"--chat-template {given}: there is no such file, and it is no Jinja template."
-        )
-    # By its name alone: errors that clients read tell it, and the server's folders are not their business.
-    return {"default": (path.read_text("utf-8"), path.name)}
+            f"The chat template {path} cannot be read: {error}. Mend it, or give another with "
+            "--chat-template."
+        ) from error

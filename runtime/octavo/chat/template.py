@@ -163,7 +163,7 @@ class ChatTemplates:
         raise InvalidParameterError(
             "messages",
             f"The model has the chat templates {', '.join(self._known)} and no default: choose one with "
-            "--chat-template FILE.",
+            "--chat-template NAME.",
         )
 
 

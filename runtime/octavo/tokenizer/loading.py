@@ -51,7 +51,8 @@ def load_tokenizer(
 
     Args:
         folder: Holds tokenizer.json and perhaps the files that transformers writes beside it.
-        chat_template: Overrides the model's: a path to a Jinja file, or the template itself.
+        chat_template: Overrides the model's: a path to a Jinja file, the name of one of the
+            model's, or the template itself.
         content_format: In which the templates read the content of messages.
 
     Raises:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from octavo.chat import load_chat_templates, render_chat
-from octavo.errors import InvalidParameterError
+from octavo.errors import InvalidParameterError, ModelInvalidError
 
 USER = [{"role": "user", "content": "hi"}]
 TOOL = [{"type": "function", "function": {"name": "f"}}]
 TEMPLATES = {
     name: name + ":{{ messages[0].content }}{{ tools or '' }}"
-    for name in ("default", "tool_use", "rag")
+    for name in ("default", "tool_use", "rag", "code")
 }
 
 
@@ -89,3 +92,78 @@ def test_clients_read_the_name_of_the_servers_file_and_not_its_place(tmp_path: P
         with pytest.raises(InvalidParameterError, match=r"\(own\.jinja\)") as caught:
             render_chat(ours, USER)
         assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("store", [as_list, as_files])
+@pytest.mark.parametrize("name", ["tool_use", "rag", "code", "default"])
+@pytest.mark.parametrize("tools", [None, TOOL], ids=["no-tools", "tools"])
+def test_a_name_chooses_one_of_the_models_templates_for_all_requests(
+    folder: Path, store: Any, name: str, tools: Any
+) -> None:
+    store(folder, tuple(TEMPLATES))
+    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    ours = load_chat_templates(folder, config, name, {})
+    assert ours is not None
+    assert render_chat(ours, USER, tools=tools) == theirs.apply_chat_template(
+        USER, tools=tools, chat_template=name, tokenize=False, add_generation_prompt=True
+    )
+    with pytest.raises(ModelInvalidError, match=r"\(code, default, rag, tool_use\)"):
+        load_chat_templates(folder, config, "codes", {})
+    with pytest.raises(ModelInvalidError, match="there is no such file"):
+        load_chat_templates(folder, config, "x" * 5000, {})
+
+
+NAMES = st.lists(st.sampled_from([*TEMPLATES, "reranker"]), unique=True, max_size=4)
+
+
+@settings(deadline=None)
+@given(
+    in_config=st.one_of(NAMES, st.just("one"), st.none()), in_folder=NAMES, has_tools=st.booleans()
+)
+def test_wherever_templates_are_kept_the_same_one_is_chosen(
+    in_config: list[str] | str | None, in_folder: list[str], has_tools: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        backend = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+        PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(folder)
+        text = "{{ messages[0].content }}{{ tools or '' }}"
+        path = folder / "tokenizer_config.json"
+        config = json.loads(path.read_text())
+        if isinstance(in_config, str):
+            config["chat_template"] = f"{in_config}:{text}"
+        elif in_config is not None:
+            named = [{"name": one, "template": f"listed {one}:{text}"} for one in in_config]
+            config["chat_template"] = named
+        path.write_text(json.dumps(config))
+        (folder / "additional_chat_templates").mkdir()
+        for one in in_folder:
+            own = f"additional_chat_templates/{one}.jinja"
+            path = folder / ("chat_template.jinja" if one == "default" else own)
+            path.write_text(f"{one}:{text}")
+        tools = TOOL if has_tools else None
+        try:
+            theirs = PreTrainedTokenizerFast.from_pretrained(folder).apply_chat_template(
+                USER, tools=tools, tokenize=False, add_generation_prompt=True
+            )
+        except ValueError:
+            theirs = None
+        ours = load_chat_templates(folder, config, None, {})
+        if theirs is not None:
+            assert ours is not None
+            assert render_chat(ours, USER, tools=tools) == theirs
+        elif ours is not None:
+            with pytest.raises(InvalidParameterError, match="no default: choose one with"):
+                render_chat(ours, USER, tools=tools)
+
+
+def test_a_template_that_cannot_be_read_is_told_with_its_file(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_bytes("{# é #}{{ messages[0].content }}".encode("latin-1"))
+    with pytest.raises(ModelInvalidError, match=r"chat_template\.jinja cannot be read: .*utf-8"):
+        load_chat_templates(folder, {}, None, {})
+    with pytest.raises(ModelInvalidError, match="cannot be read"):
+        load_chat_templates(folder, {}, str(path), {})
+    # What it advises goes past it.
+    assert load_chat_templates(folder, {}, "{{ messages[0].content }}", {}) is not None

@@ -203,8 +203,9 @@ class ServeOptions(NodeOptions):
         Option(
             panel=Panel.MODEL,
             default="the model's",
-            help="Jinja file instead of the model's own.",
-            details="Jinja file",
+            help="Jinja file, or the name of one of the model's templates, instead of its default.",
+            details="Jinja file, or the name of one of the model's templates (`chat_template` as a list, "
+            "`additional_chat_templates/`), for all requests",
         ),
     ] = None
     chat_template_content_format: Annotated[
