@@ -54,7 +54,7 @@ class StreamedAnswer:
 
     `arrivals` has one entry for each read that brought tokens. `tells_tokens`: the server said with each
     event how many tokens there were (`continuous_usage_stats`); else an event counts as one token, and
-    only the sum at the end is the server's.
+    only the sum at the end is the server's. `is_whole`: it came to its end, by a reason or `[DONE]`.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
@@ -62,6 +62,7 @@ class StreamedAnswer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str | None = None
+    is_whole: bool = False
     seconds: float = 0.0
 
     @property
@@ -176,6 +177,9 @@ class Client:
                 if has_come and on_arrival is not None:
                     on_arrival(answer.arrivals[-1])
             _take(answer, [rest], time.perf_counter() - started)  # without a line break behind it
+        if not answer.is_whole:
+            # Whoever stands between may close it as if it were over.
+            raise UnexpectedAnswerError(200, "ended early", "without finish_reason and [DONE]")
         answer.seconds = time.perf_counter() - started
         return answer
 
@@ -236,6 +240,7 @@ def _take(answer: StreamedAnswer, lines: list[bytes], seconds: float) -> bool:
             continue
         data = line[5:].strip()
         if data == b"[DONE]":
+            answer.is_whole = True
             continue
         try:
             chunk = _decoder.decode(data)
@@ -254,6 +259,7 @@ def _take(answer: StreamedAnswer, lines: list[bytes], seconds: float) -> bool:
             tokens += any(choice.has_token for choice in chunk.choices)
         for choice in chunk.choices:
             answer.finish_reason = choice.finish_reason or answer.finish_reason
+        answer.is_whole = answer.is_whole or answer.finish_reason is not None
     if tokens == before:
         return False
     answer.arrivals.append(Arrival(seconds, tokens))

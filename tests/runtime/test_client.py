@@ -157,6 +157,13 @@ def test_an_error_within_the_stream_is_an_error() -> None:
         answer_to([b"data: hello\n\n"])
 
 
+@pytest.mark.parametrize("pieces", [[], [chunk("a", 1), chunk("b", 2)]])
+def test_a_stream_that_ends_before_its_answer_is_an_error(pieces: list[bytes]) -> None:
+    """Whoever stands between closes it as if it were over; tokens of it would count as an answer."""
+    with pytest.raises(UnexpectedAnswerError, match="200 ended early"):
+        answer_to(pieces)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -52,7 +52,7 @@ def bench_serve_command(
     seed: Annotated[int, typer.Option(help="Of the random prompts.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> int:
-    """Send streamed completions and report tokens/s, TTFT, ITL and end-to-end percentiles.
+    """Send streamed completions and report tokens/s, TTFT, TPOT, ITL and end-to-end percentiles.
 
     Exits with 1 when no request succeeded. Ctrl-C ends it early, and reports what has ended.
     """

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,12 @@ class RequestTiming:
     error: str | None = None
     detail: str = ""
 
+    @property
+    def seconds_per_token(self) -> float | None:
+        """Of those after the first, as vLLM's TPOT; None where there is none."""
+        gaps = self.inter_token_seconds
+        return sum(gaps) / len(gaps) if gaps else None
+
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
@@ -80,12 +86,15 @@ class LoadResult:
             "prompt_tokens": sum(timing.prompt_tokens for timing in good),
             "output_tokens": output_tokens,
             "output_tokens_per_second": round(output_tokens / self.seconds, 2),
-            "ttft_ms": percentiles(
-                [one.first_token_seconds for one in good if one.first_token_seconds is not None]
-            ),
+            "ttft_ms": percentiles(_told(one.first_token_seconds for one in good)),
+            "tpot_ms": percentiles(_told(one.seconds_per_token for one in good)),
             "itl_ms": percentiles([gap for one in good for gap in one.inter_token_seconds]),
             "e2e_ms": percentiles([one.seconds for one in good]),
         }
+
+
+def _told(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

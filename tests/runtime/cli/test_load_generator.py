@@ -20,9 +20,20 @@ def test_failed_requests_are_counted_and_not_timed() -> None:
     assert summary["errors"] == {"429 queue_full": 1}
     assert summary["output_tokens_per_second"] == 1.5
     assert summary["itl_ms"]["mean"] == pytest.approx(20.0)
+    assert summary["tpot_ms"]["mean"] == pytest.approx(20.0)
     assert summary["e2e_ms"]["p99"] == 200.0
 
 
 def test_requests_that_an_interruption_cut_off_are_told() -> None:
     assert LoadResult(2.0, [], unfinished=3).summary()["unfinished"] == 3
     assert "unfinished" not in LoadResult(2.0, []).summary()
+
+
+def test_time_per_token_counts_answers_and_time_between_tokens_counts_tokens() -> None:
+    """As vLLM has them: one figure of each answer, and one of each token after the first."""
+    short = RequestTiming(0.1, [0.09], 0.2, completion_tokens=2)
+    long = RequestTiming(0.1, [0.01] * 8, 0.2, completion_tokens=9)
+    alone = RequestTiming(0.1, [], 0.1, completion_tokens=1)
+    summary = LoadResult(2.0, [short, long, alone]).summary()
+    assert summary["tpot_ms"]["mean"] == pytest.approx(50.0)
+    assert summary["itl_ms"]["mean"] == pytest.approx(170.0 / 9, abs=0.001)

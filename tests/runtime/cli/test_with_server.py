@@ -51,6 +51,7 @@ def test_bench_reports_what_the_server_counted(server: ServerProcess) -> None:
     # much of it may be the time from the last token to the stream's end.
     per_token = (summary["e2e_ms"]["mean"] - summary["ttft_ms"]["mean"]) / 19
     assert 0 < summary["itl_ms"]["mean"] <= per_token + 0.01
+    assert summary["tpot_ms"]["mean"] == pytest.approx(summary["itl_ms"]["mean"], abs=0.01)
 
 
 def test_bench_as_a_table_and_with_failures(server: ServerProcess, octavo: Called) -> None:
