@@ -187,11 +187,11 @@ def test_last_words_become_the_finding_of_their_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "log"))
-    status = fail(kind("max_model_len is 9; use 8."))
+    status = fail(kind("What is 9 must be 8."))
     capsys.readouterr()
     finding = ended(status, (tmp_path / "log").read_bytes())
     assert finding.reason.value == kind.reason
-    assert finding.message == "max_model_len is 9; use 8."
+    assert finding.message == "What is 9 must be 8."
 
 
 def test_last_words_that_are_too_long_still_say_their_reason() -> None:
