@@ -26,10 +26,11 @@ from octavo_operator.names import (
 )
 from octavo_operator.runtime_words import (
     DRAFT_FIELD,
-    claims_of,
+    Written,
     in_words_of_spec,
     of_a_missing_claim,
     of_an_unbound_claim,
+    written_in,
 )
 
 SETUP_PATIENCE_SECONDS = 20.0
@@ -150,7 +151,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
     setup_since = _since(conditions.get("PodReadyToStartContainers", {}), "False")
     finding = None
     if not is_ready:
-        finding = _finding(conditions, statuses, gpu_resource, claims_of(pod))
+        finding = _finding(conditions, statuses, gpu_resource, written_in(pod))
         finding = finding or _setup_finding(pod, setup_since, now)
     names = [each.get("name") for each in pod.get("spec", {}).get("containers", ())]
     # A ReplicaSet adopts whatever has its labels.
@@ -256,17 +257,17 @@ def _finding(
     conditions: dict[str, Manifest],
     statuses: dict[str, Manifest],
     gpu_resource: str,
-    claims: Mapping[str, str],
+    written: Written,
 ) -> Finding | None:
     for name in STARTING_CONTAINERS:
-        if name in statuses and (found := _container_finding(name, statuses[name], claims)):
+        if name in statuses and (found := _container_finding(name, statuses[name], written)):
             return found if name != FETCH_DRAFT_CONTAINER else _of_the_draft(found)
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") != "False":
         return None
     match scheduled.get("reason"):
         case "Unschedulable":
-            return _scheduling_finding(scheduled, gpu_resource, claims)
+            return _scheduling_finding(scheduled, gpu_resource, written.claims)
         case "SchedulingGated":
             # Who queues pods (Kueue) opens the gate when others leave room.
             message = f"the pod waits at a scheduling gate: {scheduled.get('message', '')}"
@@ -280,9 +281,7 @@ def _of_the_draft(found: Finding) -> Finding:
     return replace(found, message=shortened(f"{DRAFT_FIELD}{found.message}"))
 
 
-def _container_finding(
-    name: str, status: dict[str, Any], claims: Mapping[str, str]
-) -> Finding | None:
+def _container_finding(name: str, status: dict[str, Any], written: Written) -> Finding | None:
     waiting = status.get("state", {}).get("waiting", {})
     reason, message = waiting.get("reason", ""), shortened(waiting.get("message", ""))
     if reason in _PULL_REASONS:
@@ -297,11 +296,11 @@ def _container_finding(
         return None
     for end in (ended, status.get("lastState", {}).get("terminated")):
         if end and end.get("exitCode", 0) != 0:
-            return _ended(name, end, claims)
+            return _ended(name, end, written)
     return None
 
 
-def _ended(name: str, end: dict[str, Any], claims: Mapping[str, str]) -> Finding:
+def _ended(name: str, end: dict[str, Any], written: Written) -> Finding:
     message = end.get("message", "").strip()
     if end.get("reason") == "OOMKilled":
         remedy = (
@@ -312,12 +311,12 @@ def _ended(name: str, end: dict[str, Any], claims: Mapping[str, str]) -> Finding
         return Finding(
             Reason.OUT_OF_MEMORY, f"the container was killed at its memory limit; {remedy}"
         )
-    if told := _told_by_runtime(message, claims):
+    if told := _told_by_runtime(message, written):
         return told
     return Finding(Reason.CRASHING, shortened(crash(end["exitCode"], message)))
 
 
-def _told_by_runtime(message: str, claims: Mapping[str, str]) -> Finding | None:
+def _told_by_runtime(message: str, written: Written) -> Finding | None:
     try:
         told = json.loads(message)
     except ValueError:
@@ -326,7 +325,7 @@ def _told_by_runtime(message: str, claims: Mapping[str, str]) -> Finding | None:
         return None
     for reason in RUNTIME_REASONS:
         if told.get("reason") == reason.value:
-            words = in_words_of_spec(str(told.get("message", "")), claims)
+            words = in_words_of_spec(str(told.get("message", "")), written)
             return Finding(reason, shortened(words))
     return None
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from octavo_operator.api.v1alpha1 import EngineSpec
+from octavo_operator.api.v1alpha1.extra_args import REFUSED
 from octavo_operator.manifest import Manifest
-from octavo_operator.names import DRAFT_CLAIM_PATH, MODELS_PATH
+from octavo_operator.names import DRAFT_CLAIM_PATH, MODELS_PATH, SERVE_CONTAINER
 
 DRAFT_FIELD = "spec.engine.speculative.model: "
 """How what is wrong with a draft model or a head begins: two models are looked for."""
 
+_EXTRA_FIELD = "spec.extraArgs: "
+_OLDER = "the runtime's image is older than the operator (spec.runtime): "
 _FIELDS = {
     f"--{name.replace('_', '-')}": f"spec.engine.{field.alias or name}"
     for name, field in EngineSpec.model_fields.items()
 }
 _FLAG = re.compile("|".join(rf"(?<![\w-]){flag}(?![\w-])" for flag in _FIELDS))
+_UNKNOWN = re.compile(r"No such option: (--[\w-]+)")
 # As the runtime begins them; what guesses of itself has no model.
 _OF_DRAFT = re.compile(
     r"speculative_config\.model: |"
@@ -29,16 +34,48 @@ _FORMS = re.compile(r"Use builtin://demo, hf://.*", re.DOTALL)
 _FORMS_OF_SPEC = "Use hf://org/name[@revision], s3://bucket/prefix, pvc://claim/path with config.json, or builtin://demo."
 
 
-def in_words_of_spec(message: str, claims: Mapping[str, str]) -> str:
-    """
-    Args:
-        claims: See `claims_of`.
-    """
-    for path, claim in claims.items():
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What in a pod stands for what the spec says."""
+
+    claims: Mapping[str, str]
+    """Those that its containers mount, by their paths."""
+    extra_flags: frozenset[str]
+    """Those of `spec.extraArgs`."""
+
+
+def written_in(pod: Manifest) -> Written:
+    return Written(claims_of(pod), _extra_flags(pod))
+
+
+def in_words_of_spec(message: str, written: Written) -> str:
+    for path, claim in written.claims.items():
         message = re.sub(rf"(?<![\w/.-]){path}(?![\w-])", f"pvc://{claim}", message)
     message = _FORMS.sub(_FORMS_OF_SPEC, message)
+    source = _source_of_flags(message, written.extra_flags)
     message = _FLAG.sub(lambda found: _FIELDS[found[0]], message)
+    if source:
+        return source + message
     return DRAFT_FIELD + message[found.end() :] if (found := _OF_DRAFT.match(message)) else message
+
+
+def _source_of_flags(message: str, extra_flags: frozenset[str]) -> str:
+    """Where the flags come from that the message is about, if it is not a field of their name."""
+    if any(re.search(rf"(?<![\w-]){flag}(?![\w-])", message) for flag in extra_flags):
+        return _EXTRA_FIELD
+    return _OLDER if _UNKNOWN.match(message) else ""
+
+
+def _extra_flags(pod: Manifest) -> frozenset[str]:
+    """What `serve` is given beside the flags that a field or the operator sets, which `extraArgs` may not
+    have."""
+    return frozenset(
+        flag
+        for container in pod.get("spec", {}).get("containers", ())
+        if container.get("name") == SERVE_CONTAINER
+        for argument in container.get("args", ())
+        if (flag := argument.partition("=")[0]).startswith("--") and flag not in REFUSED
+    )
 
 
 def claims_of(pod: Manifest) -> dict[str, str]:

@@ -14,7 +14,8 @@ from octavo_operator.api.conditions import Reason
 from octavo_operator.api.v1alpha1.extra_args import REFUSED
 from octavo_operator.pods import view
 from octavo_operator.render.command import serve_arguments
-from tests.support.operator.builders import KEY, NOW, container, pod, spec
+from octavo_operator.render.pod import pod_template
+from tests.support.operator.builders import KEY, NOW, container, pod, pod_context, spec
 from tests.support.runtime.command_line import COMMANDS, parsed
 
 PASSED_ON = {
@@ -58,14 +59,18 @@ def test_what_is_passed_on_arrives_in_the_server() -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--no-such-flag=1", "--no-such-flag"),
-        ("--tool-call-parse=hermes", "--tool-call-parse"),  # no flag is taken by its first letters
+        ("--no-such-flag=1", "No such option: --no-such-flag"),
+        (
+            "--tool-call-parse=hermes",  # no flag is taken by its first letters
+            "No such option: --tool-call-parse (Possible options: --tool-call-parser",
+        ),
+        ("--max-model-length=9", "spec.engine.maxModelLen"),
         ("--tool-call-parser=mine", "--tool-call-parser is 'mine'"),
         ("--ui=yes", "--ui"),
         ("--request-timeout", "--request-timeout"),
     ],
 )
-def test_what_the_runtime_does_not_take_is_told_by_name(
+def test_what_the_runtime_does_not_take_is_told_by_where_it_was_written(
     argument: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "log"
@@ -75,7 +80,9 @@ def test_what_the_runtime_does_not_take_is_told_by_name(
     assert json.loads(message)["reason"] == Reason.INVALID_CONFIGURATION
     ended = {"exitCode": USER_ERROR_STATUS, "message": message}
     live = pod(statuses=[container(ended=ended)])
+    live["spec"] = pod_template(pod_context(extraArgs=[argument]))["spec"]
     finding = view(live, "nvidia.com/gpu", NOW).finding
     assert finding is not None
     assert finding.reason is Reason.INVALID_CONFIGURATION
+    assert finding.message.startswith("spec.extraArgs: ")
     assert words in finding.message

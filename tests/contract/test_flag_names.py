@@ -17,7 +17,7 @@ from octavo.server.process.failure import fail
 from octavo.server.process.flag_names import in_flags
 from octavo.server.process.options import ServeOptions
 from octavo.worker.start.memory import check_positions
-from octavo_operator.runtime_words import in_words_of_spec
+from octavo_operator.runtime_words import in_words_of_spec, written_in
 
 
 def test_every_option_is_called_by_its_flag() -> None:
@@ -76,7 +76,7 @@ def test_last_words_of_a_start_name_flags(
     message = json.loads(log.read_text())["message"]
     assert message.startswith(told)
     # And so the operator finds the spec's field.
-    assert in_words_of_spec(message, {}).startswith(of_spec)
+    assert in_words_of_spec(message, written_in({})).startswith(of_spec)
 
 
 def test_fields_of_a_models_files_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:

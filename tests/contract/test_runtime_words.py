@@ -19,7 +19,12 @@ from octavo.worker.start.eagle import HEAD
 from octavo_operator.manifest import Manifest
 from octavo_operator.names import DRAFT_CLAIM_PATH
 from octavo_operator.render.pod import pod_template
-from octavo_operator.runtime_words import claims_of, in_words_of_spec, of_a_missing_claim
+from octavo_operator.runtime_words import (
+    claims_of,
+    in_words_of_spec,
+    of_a_missing_claim,
+    written_in,
+)
 from tests.support.operator.builders import pod_context
 from tests.support.runtime.tiny_llama import save_tiny_llama
 
@@ -37,7 +42,7 @@ def said(act: Callable[[], object]) -> str:
     """What a condition says of the error in such a pod."""
     with pytest.raises(OctavoError) as refused:
         act()
-    return in_words_of_spec(in_flags(str(refused.value)), claims_of(pod()))
+    return in_words_of_spec(in_flags(str(refused.value)), written_in(pod()))
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_what_does_not_go_with_the_model_is_told_by_fields(config: EngineConfig)
     for what in (DRAFT_MODEL, HEAD):
         with pytest.raises(ModelInvalidError) as refused, naming(what, FOLDER):
             raise ModelInvalidError("it has no weights.")
-        told = in_words_of_spec(str(refused.value), claims_of(pod()))
+        told = in_words_of_spec(str(refused.value), written_in(pod()))
         assert told == f"{FIELD}{what} in pvc://drafts/small: it has no weights."
 
 
@@ -81,4 +86,23 @@ def test_a_claim_of_the_draft_that_does_not_exist_is_told_once() -> None:
 
 def test_words_of_the_served_model_and_of_flags_that_no_field_has_stay() -> None:
     told = "Use --max-model-len-x, /draft-claims or x--dtype."
-    assert in_words_of_spec(told, claims_of(pod())) == told
+    assert in_words_of_spec(told, written_in(pod())) == told
+
+
+def test_words_of_one_flag_are_not_laid_to_another_that_the_spec_passes_on() -> None:
+    template = pod_template(pod_context(extraArgs=["--log-level=debug", "--no-ui"]))
+    written = written_in({"spec": template["spec"]})
+    assert written.extra_flags == {"--log-level", "--no-ui"}
+    for told in ("The build has no UI.", "--log-levels is 3", "x--no-ui"):
+        assert in_words_of_spec(told, written) == told
+    for told in ("--log-level is 'x'. Use debug.", "Invalid value for '--log-level': x"):
+        assert in_words_of_spec(told, written) == f"spec.extraArgs: {told}"
+
+
+def test_a_flag_that_an_older_runtime_does_not_know_is_told_by_its_field() -> None:
+    """Which `spec.runtime.version` may keep."""
+    told = in_words_of_spec("No such option: --max-model-len", written_in(pod()))
+    assert told == (
+        "the runtime's image is older than the operator (spec.runtime): "
+        "No such option: spec.engine.maxModelLen"
+    )
