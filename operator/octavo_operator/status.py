@@ -178,7 +178,11 @@ def mark_ready(conditions: ConditionSet, seen: Observation) -> None:
     # Endpoints follow the pods a moment later: who waits for Ready shall find them.
     is_reached = conditions.was_true(ConditionType.READY) or answering - seen.unreached >= required
     if required == 0:
-        conditions.mark_false(ConditionType.READY, Reason.SCALED_TO_ZERO, "spec.replicas is 0")
+        # Nothing is to answer, which may not be all: the pods may stay, or others get the requests.
+        hindrance = seen.service_problem or seen.problem
+        reason = hindrance.reason if hindrance else Reason.SCALED_TO_ZERO
+        why = f"; {hindrance.message}" if hindrance else ""
+        conditions.mark_false(ConditionType.READY, reason, f"spec.replicas is 0{why}")
     elif seen.service_problem:
         conditions.mark_false(
             ConditionType.READY,

@@ -147,6 +147,29 @@ def test_zero_replicas_are_not_ready_and_not_degraded() -> None:
     assert found["Degraded"] == ("False", "AsExpected")
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.NAME_CONFLICT,
+        Reason.APPLY_FAILED,
+        Reason.CONTESTED,
+        Reason.ENDPOINTS_MISMATCH,
+        Reason.CHILD_TERMINATING,
+        Reason.PODS_FORBIDDEN,
+    ],
+)
+@pytest.mark.parametrize("is_unled", [False, True])
+def test_zero_replicas_hide_nothing_that_is_in_the_way(reason: Reason, is_unled: bool) -> None:
+    """A Deployment that may not be scaled keeps its pods, and a foreign endpoint gets the requests."""
+    finding = Finding(reason, "the sentence")
+    unled = finding if is_unled else None
+    found = status([], replicas=0, problem=finding, service_problem=unled)
+    assert told(found)["Ready"] == ("False", reason)
+    (message,) = [each["message"] for each in found["conditions"] if each["type"] == "Ready"]
+    assert message == "spec.replicas is 0; the sentence"
+    assert found["conditions"][-1]["type"] in ("Reconciling", "Stalled")
+
+
 def test_a_model_that_does_not_exist_is_said_everywhere() -> None:
     message = '{"reason": "ModelNotFound", "message": "no such model"}'
     crashed = pod(statuses=[container(ended={"exitCode": 3, "message": message})])
