@@ -15,7 +15,8 @@ from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.decide import Decision
 from octavo_operator.findings import Finding
-from octavo_operator.manifest import ChildKey, Manifest, ObjectKey
+from octavo_operator.manifest import ObjectKey
+from octavo_operator.observing import Observed
 from octavo_operator.pods import PodView, staying, views
 from octavo_operator.render import Installation, PodContext, RenderContext, cache, owner_of
 from octavo_operator.replicas import Fleet, fleet
@@ -23,19 +24,6 @@ from octavo_operator.rollout import replacement
 from octavo_operator.startups import Startups
 from octavo_operator.turns import Change, Turns
 from octavo_operator.workload import Workload, in_force, workload_of
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What the cluster held when the pass began."""
-
-    resource: Manifest
-    children: dict[ChildKey, Manifest | None]
-    pods: list[Manifest]
-    slices: list[Manifest]
-    """The EndpointSlices of the Service."""
-    claims: list[Manifest | None]
-    """The user's claims that `pvc://` names, None where one is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +94,21 @@ class Decider:
         told = observed.resource.get("status", {}).get("revision")
         seen = self._startups.follow(key, fleet(told if is_held and told else wanted, every))
         before = None if live is None else workload.wanted(live)
-        scaling = None
-        replicas = spec.replicas
-        if spec.autoscaling:
-            current = spec.autoscaling.min_replicas if before is None else before
-            scaling = self._autoscaler.decide(key, spec, seen, current, self._steady_clock())
-            replicas = scaling.replicas
-        else:
-            self._autoscaler.forget(key)
+        scaling = self._scaled(key, spec, seen, before)
+        replicas = spec.replicas if scaling is None else scaling.replicas
         how_before = None if live is None else workload.replacement(live)
         refusal = None
         times = (pod.made_at for pod in made if pod.revision == wanted and pod.made_at is not None)
         if len(seen.ready_current) < replicas:
             refusal = node_refusals.refusal(made, wanted, spec.resources.gpu_resource, now)
-        refused = (None if live is None else workload.finding(live)) or refusal
+        unmade = None
+        # Of a former revision it is no verdict on this one.
+        if live is not None and change.live == wanted:
+            unmade = workload.finding(live, observed.makers)
         is_replacing = not is_held and live is not None and workload.is_replacing(live)
-        how = replacement(spec, how_before, seen, refused, replicas, now, is_replacing=is_replacing)
+        how = replacement(
+            spec, how_before, seen, unmade or refusal, replicas, now, is_replacing=is_replacing
+        )
         answering, own = workload.answering_labels, workload.own_labels
         context = RenderContext(pods, replicas, how, answering, own, is_held)
         gpus, first_made = sum(pod.gpus for pod in made), min(times, default=None)
@@ -139,6 +126,15 @@ class Decider:
             first_made,
             preempted,
         )
+
+    def _scaled(
+        self, key: ObjectKey, spec: LLMDeploymentSpec, seen: Fleet, before: int | None
+    ) -> Decision | None:
+        if spec.autoscaling is None:
+            self._autoscaler.forget(key)
+            return None
+        current = spec.autoscaling.min_replicas if before is None else before
+        return self._autoscaler.decide(key, spec, seen, current, self._steady_clock())
 
 
 def _pod_context(

@@ -20,6 +20,8 @@ class Finding:
     """Since when it stands in the way, where that is known."""
     is_shortage: bool = False
     """Whether room is missing that other pods take, so that one of them less would do."""
+    may_pass: bool = False
+    """Whether it is a fault of what was asked, such as a webhook that starts anew, and no verdict."""
 
 
 def shortened(text: str) -> str:

@@ -2,7 +2,7 @@
 
 `Kube` is the interface that the rest of the operator knows; tests put an in-memory one in its place.
 `ApiServer` speaks HTTP through the official client's asyncio transport. It asks for no discovery: the
-operator knows its eleven kinds. Requests are bounded in number and in time, and a server that says 429 is
+operator knows its twelve kinds. Requests are bounded in number and in time, and a server that says 429 is
 given the time that it asks for.
 """
 
@@ -64,6 +64,11 @@ class KubeError(Exception):
         )
 
     @property
+    def is_forbidden(self) -> bool:
+        """The operator has no right to it, or something else does not allow it."""
+        return self.status == _HTTP_FORBIDDEN
+
+    @property
     def is_fault(self) -> bool:
         """The API server failed, or who it asks before it answers, such as an admission webhook."""
         return self.status >= 500 or self.reason == "Timeout"
@@ -71,7 +76,7 @@ class KubeError(Exception):
     @property
     def is_namespace_terminating(self) -> bool:
         """The namespace is on its way out: nothing can be created in it, nor need be."""
-        return self.status == _HTTP_FORBIDDEN and "being terminated" in str(self)
+        return self.is_forbidden and "being terminated" in str(self)
 
 
 class Kube(Protocol):

@@ -38,6 +38,15 @@ NAMESPACED_RULES: tuple[Rule, ...] = (
         Rule(each.key.kind.group, (each.key.kind.plural,), _CHILD_VERBS, "run the pods")
         for each in WORKLOADS
     ),
+    *(
+        Rule(
+            each.makers.group,
+            (each.makers.plural,),
+            ("list",),
+            "say why no pod may be made, while one is refused",
+        )
+        for each in WORKLOADS
+    ),
     Rule(
         "",
         ("services", "serviceaccounts", "persistentvolumeclaims"),

@@ -1,4 +1,4 @@
-"""Reconcile. One idempotent, level-triggered reconcile: observe → decide → render → plan → apply → status.
+"""Reconcile. One idempotent, level-triggered reconcile: observe → decide → plan → apply → judge → status.
 
 It reads everything live, so it never matters which event led to it, how many were missed or whether
 the operator was down. It ends with nothing written when nothing is to be changed.
@@ -6,66 +6,41 @@ the operator was down. It ends with nothing written when nothing is to be change
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
 import structlog
 
-from octavo_operator import claims, images, metrics
-from octavo_operator.api.conditions import Reason
-from octavo_operator.api.quantity import duration_seconds
-from octavo_operator.api.v1alpha1 import LLMDeploymentSpec, ineffective_fields
+from octavo_operator import metrics
 from octavo_operator.apply import Applied, apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
-from octavo_operator.children import CHILDREN, desired
-from octavo_operator.commits import Commits, difference
-from octavo_operator.condition_set import condition_set
+from octavo_operator.children import desired
+from octavo_operator.commits import Commits
+from octavo_operator.condition_set import ConditionSet, condition_set
 from octavo_operator.contest import Contests
-from octavo_operator.deciding import Decided, Decider, Observed
-from octavo_operator.endpoints import PROPAGATION_SECONDS, SERVICE_NAME_LABEL, judge
+from octavo_operator.deciding import Decided, Decider
 from octavo_operator.failures import Failures
 from octavo_operator.findings import Finding
+from octavo_operator.judging import Judge
 from octavo_operator.kube import Kube, KubeError
-from octavo_operator.manifest import (
-    ENDPOINT_SLICE,
-    LLM_DEPLOYMENT,
-    PERSISTENT_VOLUME_CLAIM,
-    POD,
-    Manifest,
-    ObjectKey,
-)
-from octavo_operator.names import selector
+from octavo_operator.manifest import LLM_DEPLOYMENT, Manifest, ObjectKey, key_of
+from octavo_operator.observing import Observed, observe
 from octavo_operator.overruled import Overruled
 from octavo_operator.plan import plan
 from octavo_operator.recorder import Recorder
-from octavo_operator.render import (
-    Installation,
-    PodContext,
-    cache,
-    service,
-)
-from octavo_operator.render.api_keys import ENVIRONMENT_REMARK
-from octavo_operator.replicas import setup_patience_left
-from octavo_operator.rollout import overdue, patience_left
-from octavo_operator.sightings import Sightings
+from octavo_operator.render import Installation
 from octavo_operator.spec_reading import spec_of
 from octavo_operator.startups import Startups
 from octavo_operator.status import (
-    Observation,
     compute_status,
     failed_status,
     invalid_status,
     loss_patience_left,
-    settlement,
 )
 from octavo_operator.status_writer import StatusWriter
 from octavo_operator.turns import Turns
 
 log = structlog.get_logger()
-
-_RETRY_REFUSED_SECONDS = 30.0
-"""After the API server refused a child: quotas and policies change without telling us."""
 
 
 class Reconciler:
@@ -89,20 +64,18 @@ class Reconciler:
         self._autoscaler = autoscaler
         self._contests = Contests()
         self._overruled = Overruled()
-        self._sightings = Sightings(PROPAGATION_SECONDS)
-        self._growing = Sightings(claims.GROWTH_PATIENCE_SECONDS)
         self._turns = turns or Turns(0, lambda _: None)
         self._startups = startups or Startups()
         self._commits = commits or Commits()
+        self._judge = Judge(autoscaler, self._turns, self._commits, self._overruled, steady_clock)
         self._remembering = (
             self._autoscaler,
             self._contests,
             self._overruled,
-            self._sightings,
-            self._growing,
             self._turns,
             self._startups,
             self._commits,
+            self._judge,
         )
         self.known: set[ObjectKey] = set()
         """The objects that were there when they were looked at last; each has something remembered of it."""
@@ -167,88 +140,21 @@ class Reconciler:
         conditions = condition_set(resource, self._wall_clock())
         spec = spec_of(resource, self._installation)
         if isinstance(spec, Finding):
-            status = invalid_status(resource, conditions, spec.reason, spec.message)
-            self._turns.tell(key, is_rolling=False)
-            self._startups.forget(key)
-            self._commits.forget(key)
-            await self._writer.write(resource, status, conditions)
+            await self._refuse(resource, spec, conditions)
             return None
-        observed = await self._observe(key, resource, spec)
+        observed = await observe(self._kube, resource, spec)
         decided = self._decider.decide(key, spec, observed)
-        context, workload, seen = decided.context, decided.workload, decided.fleet
         applied, contest, contest_wait = await self._carry_out(key, observed, decided)
-        live = applied.live.get(workload.key)
-        refusal = (None if live is None else workload.finding(live)) or decided.refusal
-        led = judge(
-            self._sightings,
-            key,
-            observed.slices,
-            seen,
-            decided.pods,
-            conditions.reasons_before(),
-            self._steady_clock(),
-        )
-        kept = observed.children[context.pods.cache_key or cache.KEY]
-        growth, growth_wait = claims.growth(
-            self._growing,
-            key,
-            kept,
-            spec.model.cache,
-            conditions.reasons_before(),
-            self._steady_clock(),
-            has_pods=bool(seen.replicas),
-        )
-        is_overdue, overdue_wait = overdue(
-            None if live is None else workload.given_up_since(live),
-            decided.first_made,
-            duration_seconds(spec.rollout.progress_deadline),
-            conditions.now,
-        )
-        commits = self._commits.follow(key, spec.model, seen)
-        moved = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
-        observation = Observation(
-            key=key,
-            generation=conditions.generation,
-            spec=spec,
-            fleet=seen,
-            gpus=decided.gpus,
-            desired_replicas=context.replicas,
-            autoscaling=self._autoscaler.view(spec, seen, decided.scaling, conditions.now),
-            problem=applied.problem or contest or led.problem or refusal or seen.finding(),
-            service_problem=applied.service_problem or led.problem,
-            unreached=led.unreached,
-            notice=led.notice
-            or claims.dying(observed.claims, spec)
-            or claims.unchangeable(kept, spec.model.cache)
-            or growth
-            or applied.notice
-            or self._overruled.notice(key)
-            or difference(spec.model, commits, moved),
-            is_deadline_exceeded=is_overdue,
-            is_replacing=not context.is_held and live is not None and workload.is_replacing(live),
-            queued=self._turns.why(decided.change) if context.is_held else "",
-            settled=settlement(resource),
-            remark=_remark(
-                context.pods,
-                self._overruled.remark(key),
-                images.difference(seen),
-                decided.preempted,
-            ),
-        )
-        self._turns.tell(key, is_rolling=_is_rolling(observation, decided, live))
-        await self._writer.write(resource, compute_status(observation, conditions), conditions)
+        judged = self._judge.judge(observed, decided, applied, contest, conditions)
+        self._turns.tell(key, is_rolling=judged.is_rolling)
+        status = compute_status(judged.observation, conditions)
+        await self._writer.write(resource, status, conditions)
         await self._announce_scaling(resource, decided)
-        now = self._wall_clock()
         waits = (
-            patience_left(seen, refusal, now),
-            setup_patience_left(seen, now),
-            loss_patience_left(conditions),
+            *judged.waits,
             contest_wait,
-            led.wait,
-            growth_wait,
-            overdue_wait,
+            loss_patience_left(conditions),
             self._overruled.wait(key, self._steady_clock()),
-            _RETRY_REFUSED_SECONDS if applied.was_refused else None,
         )
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -257,28 +163,14 @@ class Reconciler:
         for each in (*self._remembering, metrics):
             each.forget(key)
 
-    async def _observe(
-        self, key: ObjectKey, resource: Manifest, spec: LLMDeploymentSpec
-    ) -> Observed:
-        service_name = service.KEY.name_for(key.name)
-        pods, children, slices, claims = await asyncio.gather(
-            self._kube.list(POD, key.namespace, selector(key.name)),
-            asyncio.gather(
-                *(
-                    self._kube.get(child.kind, key.namespace, child.name_for(key.name))
-                    for child in CHILDREN
-                )
-            ),
-            self._kube.list(ENDPOINT_SLICE, key.namespace, {SERVICE_NAME_LABEL: service_name}),
-            asyncio.gather(
-                *(
-                    self._kube.get(PERSISTENT_VOLUME_CLAIM, key.namespace, name)
-                    for name in spec.claims
-                )
-            ),
-        )
-        by_key = dict(zip(CHILDREN, children, strict=True))
-        return Observed(resource, by_key, pods, slices, claims)
+    async def _refuse(self, resource: Manifest, why: Finding, conditions: ConditionSet) -> None:
+        """A spec that cannot be acted on: what ran before goes on, and nobody asks it anything."""
+        key = key_of(resource)
+        self._turns.tell(key, is_rolling=False)
+        self._startups.forget(key)
+        self._commits.forget(key)
+        status = invalid_status(resource, conditions, why.reason, why.message)
+        await self._writer.write(resource, status, conditions)
 
     async def _carry_out(
         self, key: ObjectKey, observed: Observed, decided: Decided
@@ -301,21 +193,3 @@ class Reconciler:
         scaling, before = decided.scaling, decided.replicas_before
         if scaling is not None and before is not None and before != scaling.replicas:
             await self._recorder.scaled(resource, explain(scaling, before))
-
-
-def _remark(pods: PodContext, *others: str) -> str:
-    keys = ENVIRONMENT_REMARK if pods.has_keys_in_environment else ""
-    return "; ".join(part for part in (keys, ineffective_fields(pods.spec), *others) if part)
-
-
-def _is_rolling(seen: Observation, decided: Decided, live: Manifest | None) -> bool:
-    """Whether the pods are on their way to the wanted revision, and not given up."""
-    workload, wanted = decided.workload, decided.change.wanted
-    if live is None or workload.live_revision(live) != wanted or workload.is_held(live):
-        return False
-    is_over = (
-        not decided.change.has_others
-        and not seen.is_replacing
-        and len(seen.fleet.ready_current) >= seen.required_replicas
-    )
-    return not is_over and not seen.is_deadline_exceeded

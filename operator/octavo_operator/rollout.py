@@ -63,18 +63,27 @@ def overdue(
     first_made: datetime | None,
     deadline_seconds: int,
     now: datetime,
+    *,
+    unmade_since: datetime | None = None,
 ) -> tuple[bool, float | None]:
     """Whether a rollout that the workload gave up went on for the deadline that it has now, and the seconds
     until it will have: Kubernetes takes no verdict back when the deadline is raised.
 
     Args:
         first_made: When the first of its pods was made; None where none could be.
+        unmade_since: Since when what is to make them cannot be made: Kubernetes never gives that up.
     """
+    if unmade_since is not None:
+        return _is_over(unmade_since, deadline_seconds, now)
     if given_up_since is None:
         return False, None
     if first_made is None:
         return True, None
-    left = deadline_seconds - (now - min(given_up_since, first_made)).total_seconds()
+    return _is_over(min(given_up_since, first_made), deadline_seconds, now)
+
+
+def _is_over(since: datetime, seconds: int, now: datetime) -> tuple[bool, float | None]:
+    left = seconds - (now - since).total_seconds()
     return (True, None) if left <= 0 else (False, left)
 
 

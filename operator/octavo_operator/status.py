@@ -20,6 +20,7 @@ from octavo_operator.api.conditions import (
 from octavo_operator.api.v1alpha1 import LLMDeploymentSpec
 from octavo_operator.autoscale.controller import AutoscalingView
 from octavo_operator.condition_set import ConditionSet
+from octavo_operator.failures import PATIENCE_SECONDS as FAULT_PATIENCE_SECONDS
 from octavo_operator.findings import Finding
 from octavo_operator.kstatus import abnormal
 from octavo_operator.manifest import Manifest, ObjectKey
@@ -302,15 +303,20 @@ def _is_room_awaited(conditions: ConditionSet, seen: Observation) -> bool:
 
 
 def _passes(conditions: ConditionSet, seen: Observation) -> bool:
-    """Whether a child of a model that has just begun to move is on its way out, as one of a former object of
-    its name is, and nothing was wrong before."""
-    if seen.problem is None or seen.problem.reason is not Reason.CHILD_TERMINATING:
+    """Whether nothing was wrong before, and what is passes by itself most often: a fault that is young; a
+    child on its way out of a model that has just begun to move, as one of a former object of its name is."""
+    problem = seen.problem
+    if problem is None or conditions.was_true(ConditionType.DEGRADED):
+        return False
+    if problem.may_pass and problem.since is not None:
+        return (conditions.now - problem.since).total_seconds() < FAULT_PATIENCE_SECONDS
+    if problem.reason is not Reason.CHILD_TERMINATING:
         return False
     progressing = conditions.marked[ConditionType.PROGRESSING]
     since = datetime.fromisoformat(progressing["lastTransitionTime"])
     is_young = (conditions.now - since).total_seconds() < LOSS_PATIENCE_SECONDS
     is_moving = progressing["status"] == ConditionStatus.TRUE
-    return is_moving and is_young and not conditions.was_true(ConditionType.DEGRADED)
+    return is_moving and is_young
 
 
 def mark_abnormal(conditions: ConditionSet) -> None:

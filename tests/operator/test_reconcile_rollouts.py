@@ -22,7 +22,7 @@ def test_a_rollout_that_a_quota_holds_up_goes_on_in_place() -> None:
         "lastTransitionTime": "2026-05-04T12:00:00Z",
     }
     world.deployment["status"] = {"conditions": [failure]}
-    assert world.reconcile() == pytest.approx(60)
+    assert world.reconcile() == pytest.approx(30)
     assert world.condition("Degraded") == ("False", "AsExpected")
     world.seconds += 60
     world.reconcile()

@@ -90,7 +90,7 @@ def live(type_: str, status: str, reason: str = "", message: str = "") -> dict[s
     ],
 )
 def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason) -> None:
-    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
+    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message), ())
     assert found is not None
     assert found.reason is reason
     assert found.message.startswith(message)
@@ -98,13 +98,13 @@ def test_pods_that_may_not_be_created_are_explained(message: str, reason: Reason
         assert (
             "within 17 minutes; `kubectl -n team rollout restart deployment/llama`" in found.message
         )
-    assert DEPLOYMENT.finding(live("ReplicaFailure", "False")) is None
-    assert DEPLOYMENT.finding({"metadata": {}, "spec": {}}) is None
+    assert DEPLOYMENT.finding(live("ReplicaFailure", "False"), ()) is None
+    assert DEPLOYMENT.finding({"metadata": {}, "spec": {}}, ()) is None
 
 
 def check_forbidden(message: str, fields: list[str]) -> None:
     """Pods that are refused with it are told so, with the fields to set."""
-    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message))
+    found = DEPLOYMENT.finding(live("ReplicaFailure", "True", "FailedCreate", message), ())
     assert found is not None
     hint = f"; set {', '.join(fields)}" if fields else ""
     assert (found.reason, found.message) == (Reason.PODS_FORBIDDEN, message + hint)
@@ -211,4 +211,4 @@ def test_what_the_controller_said_of_the_former_spec_is_no_verdict_on_this_one(
         each["metadata"]["generation"] = 4
         each["status"]["observedGeneration"] = observed
     assert (DEPLOYMENT.given_up_since(given_up) is not None) is is_seen
-    assert (DEPLOYMENT.finding(refused) is not None) is is_seen
+    assert (DEPLOYMENT.finding(refused, ()) is not None) is is_seen

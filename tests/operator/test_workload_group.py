@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from octavo_operator import deciding, reconcile
+from octavo_operator import deciding, observing, reconcile
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import ReplicaLoad, Snapshot
 from octavo_operator.findings import Finding
@@ -48,6 +48,7 @@ class Groups:
     companions = (PEERS,)
     answering_labels: Mapping[str, str] = {WORKER: "0"}
     own_labels = ()
+    makers = Kind("apps/v1", "StatefulSet", "statefulsets")
 
     def revision(self, pods: PodContext) -> str:
         return revision_of(pod_template(pods))
@@ -86,7 +87,10 @@ class Groups:
     def is_replacing(self, live: Manifest) -> bool:
         return False
 
-    def finding(self, live: Manifest) -> Finding | None:
+    def is_refused(self, live: Manifest) -> bool:
+        return False
+
+    def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
         return None
 
     def given_up_since(self, live: Manifest) -> None:
@@ -98,8 +102,9 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
         groups: Workload = Groups()
-        monkeypatch.setattr(deciding, "workload_of", lambda _spec: groups)
-        monkeypatch.setattr(reconcile, "CHILDREN", (*SURROUNDINGS, *groups.companions, groups.key))
+        for module in (deciding, observing):
+            monkeypatch.setattr(module, "workload_of", lambda _spec: groups)
+        monkeypatch.setattr(observing, "CHILDREN", (*SURROUNDINGS, *groups.companions, groups.key))
         self.kube = FakeKube()
         self.kube.put(LLM_DEPLOYMENT, resource(**fields))
         self.autoscaler = Autoscaler(is_configured=True, snapshot_max_age_seconds=60)

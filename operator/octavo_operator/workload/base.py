@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from octavo_operator.findings import Finding
-from octavo_operator.manifest import Child, ChildKey, Manifest
+from octavo_operator.manifest import Child, ChildKey, Kind, Manifest
 from octavo_operator.manifest_types import LabelSelectorRequirement
 from octavo_operator.pods import PodView
 from octavo_operator.render import PodContext, RenderContext, Replacement
@@ -29,6 +29,10 @@ class Workload(Protocol):
     @property
     def companions(self) -> Sequence[ChildKey]:
         """Other children that it needs, such as a headless Service; applied before it."""
+
+    @property
+    def makers(self) -> Kind:
+        """What makes the pods in its name, and is told why it may not."""
 
     @property
     def answering_labels(self) -> Mapping[str, str]:
@@ -65,8 +69,15 @@ class Workload(Protocol):
         """Whether it is about to replace pods by others, of whatever revision: after `kubectl rollout
         restart` they are of the same."""
 
-    def finding(self, live: Manifest) -> Finding | None:
-        """Why it cannot even create its pods."""
+    def is_refused(self, live: Manifest) -> bool:
+        """Whether it says that pods are refused, so that its makers are to be asked for which and why."""
+
+    def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
+        """Why it cannot even create its pods.
+
+        Args:
+            makers: Those with the labels of its pods, where it is refused; None where they may not be read.
+        """
 
     def given_up_since(self, live: Manifest) -> datetime | None:
         """Since when it says that a rollout went on without progress for the deadline that it had; None while

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.findings import Finding
 from octavo_operator.manifest import (
     DEPLOYMENT,
+    REPLICA_SET,
     Child,
     ChildKey,
+    Kind,
     Manifest,
     current_conditions,
     key_of,
@@ -26,7 +29,7 @@ from octavo_operator.render import PodContext, RenderContext, Replacement
 from octavo_operator.render.metadata import child
 from octavo_operator.render.pod import pod_template, revision_of
 from octavo_operator.replicas import Replica
-from octavo_operator.workload import refused_pods
+from octavo_operator.workload import refused_pods, replica_sets
 
 _KEY = ChildKey(DEPLOYMENT)
 _TEMPLATE_HASH_LABEL = "pod-template-hash"
@@ -37,6 +40,10 @@ _OF_OTHERS = (
 )
 _REVISION_HISTORY = 3
 _EXCEEDED_DEADLINE = "ProgressDeadlineExceeded"
+_FIRST_REFUSAL = (
+    "this is what the Deployment was refused for first, and may be mended: its ReplicaSets say what for now, "
+    "which the operator may not list, as its Role is of an older chart"
+)
 
 
 class Deployment:
@@ -49,6 +56,10 @@ class Deployment:
     @property
     def companions(self) -> Sequence[ChildKey]:
         return ()
+
+    @property
+    def makers(self) -> Kind:
+        return REPLICA_SET
 
     @property
     def answering_labels(self) -> Mapping[str, str]:
@@ -118,15 +129,21 @@ class Deployment:
         status = live.get("status", {})
         return int(status.get("updatedReplicas", 0)) < int(status.get("replicas", 0))
 
-    def finding(self, live: Manifest) -> Finding | None:
-        """As its ReplicaFailure condition tells."""
-        for condition in current_conditions(live):
-            if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-                where = key_of(live)
-                restart = f"kubectl -n {where.namespace} rollout restart deployment/{where.name}"
-                message = condition.get("message", "")
-                return refused_pods.explain(message, time_of(condition), restart)
-        return None
+    def is_refused(self, live: Manifest) -> bool:
+        return replica_sets.is_refused(live)
+
+    def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
+        told = replica_sets.refusal(live, makers)
+        if told is None:
+            return None
+        where = key_of(live)
+        restart = f"kubectl -n {where.namespace} rollout restart deployment/{where.name}"
+        found = refused_pods.explain(told.get("message", ""), time_of(told), restart)
+        if not self.is_refused(live):
+            return replace(found, is_shortage=False)  # one pod less makes room for no ReplicaSet
+        if makers is None:
+            return replace(found, message=f"{found.message}; {_FIRST_REFUSAL}")
+        return found
 
     def given_up_since(self, live: Manifest) -> datetime | None:
         """As its Progressing condition tells."""

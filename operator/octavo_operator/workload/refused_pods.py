@@ -15,6 +15,10 @@ from octavo_operator.names import SERVE_CONTAINER, STARTING_CONTAINERS
 
 _LONGEST_BACKOFF_MINUTES = 17
 """1,000 seconds: what kube-controller-manager's queues wait at most before they try again."""
+_VERDICT = re.compile(r"\bis forbidden\b|\bis invalid\b|\bdenied the request\b")
+"""How the API server and admission webhooks refuse; what else comes back is a fault."""
+_OUR_ACCOUNT = "error looking up service account"
+"""Which is made anew at once when somebody took it away."""
 # A hierarchical one of several namespaces says so between the two words.
 _EXCEEDED_QUOTA = re.compile(r"\bexceeded (\w+ )?quota\b")
 _UNSAID = "must specify "
@@ -53,7 +57,8 @@ def explain(message: str, since: datetime | None, restart: str) -> Finding:
         return Finding(Reason.QUOTA_EXCEEDED, f"{said}; {hint}", since, is_shortage=True)
     fields = _fields(message) or _fields_in_a_range(message)
     hint = f"; set {', '.join(fields)}" if fields else ""
-    return Finding(Reason.PODS_FORBIDDEN, f"{said}{hint}")
+    may_pass = _VERDICT.search(message) is None or _OUR_ACCOUNT in message
+    return Finding(Reason.PODS_FORBIDDEN, f"{said}{hint}", since, may_pass=may_pass)
 
 
 def _fields(message: str) -> list[str]:

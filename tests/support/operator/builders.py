@@ -189,3 +189,31 @@ def container(
         "lastState": {"terminated": ended_before} if ended_before else {},
     }
     return status
+
+
+def replica_set(
+    number: int,
+    *,
+    refusal: str = "",
+    since: datetime = NOW,
+    made: datetime = NOW,
+    owner: str = "mine",
+) -> Manifest:
+    """The ReplicaSet of a Deployment's rollout of this number, whose pods may be refused."""
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+    condition |= {"message": refusal, "lastTransitionTime": stamp(since)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": f"{KEY.name}-{number}",
+            "namespace": KEY.namespace,
+            "labels": {"octavo.dev/llmdeployment": KEY.name},
+            "annotations": {"deployment.kubernetes.io/revision": str(number)},
+            "creationTimestamp": stamp(made),
+            "ownerReferences": [
+                {"kind": "Deployment", "name": KEY.name, "uid": owner, "controller": True}
+            ],
+        },
+        "status": {"conditions": [condition] if refusal else []},
+    }
