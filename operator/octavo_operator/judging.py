@@ -86,6 +86,7 @@ class Judge:
         told = _told(live, observed, decided, conditions)
         led = self._led(observed, decided, conditions)
         notice, growth_wait = self._notice(observed, decided, applied, conditions)
+        moved = self._moved(decided, conditions, is_replacing=told.is_replacing)
         observation = Observation(
             key=key,
             generation=conditions.generation,
@@ -97,7 +98,7 @@ class Judge:
             problem=applied.problem or contest or led.problem or told.refusal or seen.finding(),
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
-            notice=led.notice or notice,
+            notice=led.notice or notice or moved,
             is_deadline_exceeded=told.is_overdue,
             is_replacing=told.is_replacing,
             queued=self._turns.why(decided.change) if context.is_held else "",
@@ -133,8 +134,8 @@ class Judge:
     def _notice(
         self, observed: Observed, decided: Decided, applied: Applied, conditions: ConditionSet
     ) -> tuple[Finding | None, float | None]:
-        """What of claims, policies and commits a person should look at, and the seconds until there is more
-        to be said of the cache's claim."""
+        """What of claims and policies a person should look at, and the seconds until there is more to be said
+        of the cache's claim."""
         key, spec, seen = key_of(observed.resource), decided.context.spec, decided.fleet
         kept = observed.children[decided.context.pods.cache_key or cache.KEY]
         growth, wait = claims.growth(
@@ -146,17 +147,24 @@ class Judge:
             self._steady_clock(),
             has_pods=bool(seen.replicas),
         )
-        commits = self._commits.follow(key, spec.model, seen)
-        moved = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
         notice = (
             claims.dying(observed.claims, spec)
             or claims.unchangeable(kept, spec.model.cache)
             or growth
             or applied.notice
             or self._overruled.notice(key)
-            or difference(spec.model, commits, moved)
         )
         return notice, wait
+
+    def _moved(
+        self, decided: Decided, conditions: ConditionSet, *, is_replacing: bool
+    ) -> Finding | None:
+        """That replicas serve different models. While they are replaced it is no news: a restart is how all
+        come to serve the new one."""
+        model, key = decided.context.spec.model, decided.context.owner.key
+        told = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
+        found = difference(model, self._commits.follow(key, model, decided.fleet), told)
+        return found if told or not is_replacing else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,10 +104,19 @@ def test_replicas_that_differ_are_a_matter_for_a_person_and_go_on_serving() -> N
         live["status"] |= {"podIPs": [{"ip": f"10.0.0.{index + 1}"}], "containerStatuses": [run]}
     world.reconcile()
     commits = world.reconciler._commits
+    world.deployment["status"] = {"replicas": 3, "updatedReplicas": 1}  # `kubectl rollout restart`
     assert answer(commits, llama_0=told(ONE), llama_1=told(OTHER))
+    world.reconcile()
+    assert world.condition("Degraded") == ("False", "AsExpected"), "it is how all come to be alike"
+    world.deployment["status"] = {"replicas": 2, "updatedReplicas": 2}
     world.reconcile()
     assert world.condition("Degraded") == ("True", "ModelCommitsDiffer")
     assert world.condition("Ready") == ("True", "Serving")
+    world.deployment["status"] = {"replicas": 3, "updatedReplicas": 1}
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "ModelCommitsDiffer"), "what was told stays"
+    world.deployment["status"] = {"replicas": 2, "updatedReplicas": 2}
+    world.reconcile()
     world.restart_operator()
     world.kube.requests.clear()
     world.reconcile()
