@@ -109,6 +109,9 @@ QUANTITY_TEXTS = (
         *((f"{place}=lots", pointer) for place, pointer in QUANTITIES.items()),
         ("resources.limits.memory=-1", "/resources/limits/memory"),
         ("resources.limits.memory=true", "/resources/limits/memory"),
+        ("tolerations[0]=null", "/tolerations/0"),
+        ("podLabels.team=null", "/podLabels/team"),
+        ("extraVolumeMounts[0].mountPath=null,extraVolumeMounts[0].name=x", "Mounts/0/mountPath"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, message: str) -> None:
@@ -237,17 +240,23 @@ def test_every_value_is_in_the_readme_and_every_value_there_exists() -> None:
         assert any(value == name or value.startswith(f"{name}.") for name in documented), value
 
 
-OF_KUBERNETES = {"podSecurityContext", "securityContext", "resources"}
-"""Whose own keys may be taken away: OpenShift wants two of them null."""
+OF_KUBERNETES = {"resources"}
+"""Whose own keys may be taken away."""
+OF_THE_CLUSTER = {"podSecurityContext.runAsUser", "podSecurityContext.runAsGroup"}
+"""What OpenShift chooses itself, and wants null."""
 
 
 def test_a_null_is_refused_where_it_would_undo_a_default() -> None:
     """Helm drops the keys of nulls before it reads the schema, and a template would see nothing at all."""
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     known = dict(_values(defaults))
-    empty = {name for name, value in known.items() if not value} - {"maxConcurrentRollouts"}
+    # Whose zero and false mean what their absence does not.
+    telling = {"maxConcurrentRollouts", "securityContext.allowPrivilegeEscalation"}
+    empty = {name for name, value in known.items() if not value} - telling
     assert render(*(f"{name}=null" for name in empty)) == render()
-    meant = set(known) - empty
+    meant = set(known) - empty - OF_THE_CLUSTER
+    for name in (*OF_THE_CLUSTER, "resources.limits", "resources.limits.memory"):
+        render(f"{name}=null")
     levels = sorted({name.count(".") for name in meant})
     assert levels == [0, 1, 2]
     for level in levels:  # a null above would take those below with it
