@@ -35,12 +35,6 @@ def test_a_body_of_50_mb_is_413_when_its_size_is_not_declared(http: httpx.Client
     assert error_of(response)["code"] == "request_too_large"
 
 
-def test_a_compressed_body_is_415(http: httpx.Client) -> None:
-    response = http.post("/v1/completions", content=b"x", headers={"content-encoding": "gzip"})
-    assert response.status_code == 415
-    assert "gzip" in error_of(response)["message"]
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
@@ -195,6 +189,81 @@ _WRONG = [
     b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n",
     b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n",
 ]
+
+
+@pytest.mark.parametrize(
+    "listed", ["gzip", "GZIP, identity", "identity, br", "identity,\r\ncontent-encoding: gzip"]
+)
+def test_a_compressed_body_is_415(server: ServerProcess, listed: str) -> None:
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-encoding: {listed}"
+    text = f"{head}\r\ncontent-length: {len(_STREAM)}\r\n\r\n".encode() + _STREAM
+    statuses, answer = _answers(server.url, text + _LAST)
+    assert statuses == [b"415", b"200"]
+    assert b"unsupported_content_encoding" in answer
+    assert b"accept-encoding: identity" in answer
+    plain = text.replace(listed.encode(), b"Identity,")
+    assert _statuses(server.url, plain + _LAST) == [b"200", b"200"]
+
+
+@pytest.mark.parametrize(
+    ("codings", "status"),
+    [
+        ("chunked", 200),
+        ("Chunked", 200),
+        ("gzip, chunked", 501),
+        ("gzip,\r\ntransfer-encoding: chunked", 501),
+        ("identity, chunked", 501),
+    ],
+)
+def test_a_transfer_coding_that_is_not_undone_is_501(
+    server: ServerProcess, codings: str, status: int
+) -> None:
+    """Where its end is known: what follows is another request."""
+    chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(_STREAM), _STREAM)
+    text = _ASKED + f"transfer-encoding: {codings}\r\n\r\n".encode() + chunk
+    statuses, answer = _answers(server.url, text + _LAST)
+    assert statuses == [b"%d" % status, b"200"]
+    assert (b"unsupported_transfer_encoding" in answer) is (status == 501)
+
+
+@pytest.mark.parametrize(
+    "codings",
+    ["gzip", "chunked, gzip", "chunked, chunked", "identity", "gzip\r\ncontent-length: 9"],
+)
+def test_a_body_whose_end_nobody_can_tell_ends_the_connection(
+    server: ServerProcess, codings: str
+) -> None:
+    text = _ASKED + f"transfer-encoding: {codings}\r\n\r\n".encode()
+    statuses, answer = _answers(server.url, text + _STREAM + _LAST)
+    assert statuses == [b"400"]
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", ["TLS", "http://", "--ssl-certfile"]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ["HTTP/2", "use HTTP/1.1"]),
+        (b"hello\r\n\r\n", ["no HTTP/1.1 (", "METHOD PATH HTTP/1.1"]),
+        (b"GET /health HTTP/x\r\n\r\n", ["no HTTP/1.1 (", "METHOD PATH HTTP/1.1"]),
+        (b"GET /health HTTP/1.1\r\nhost localhost\r\n\r\n", ["header", "NAME: VALUE"]),
+        (b"GET /health HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n", ["256 headers", "Send fewer"]),
+        (b"CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n", ["no proxy", "proxy settings"]),
+        (b"GET /v1/models HTTP/1.1\r\n\r\n", ["0 Host headers", "once"]),
+        (b"GET /v1/models HTTP/1.1\r\nhost: a/b\r\n\r\n", ["'a/b'", "a name or an address"]),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_what_is_no_good_http_is_told_what_to_do(
+    server: ServerProcess, text: bytes, words: list[str]
+) -> None:
+    statuses, answer = _answers(server.url, text + _LAST)
+    assert statuses[0] == b"400"
+    body = answer.partition(b"\r\n\r\n")[2]
+    error = json.JSONDecoder().raw_decode(body.decode())[0]["error"]
+    assert error["code"] == "invalid_http"
+    for word in words:
+        assert word in error["message"]
 
 
 @pytest.mark.parametrize("wrong", _WRONG)

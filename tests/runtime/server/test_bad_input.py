@@ -77,6 +77,31 @@ def test_deep_arguments_of_an_earlier_call_are_text_like_any_other(http: httpx.C
     assert chat(http, messages=history).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/tokenize"])
+def test_a_key_that_is_there_twice_is_400(http: httpx.Client, path: str) -> None:
+    message = '{"role": "user", "content": "a", "role": "user"}'
+    body = f'{{"model": "demo", "max_tokens": 1, "messages": [{message}]}}'
+    response = http.post(path, content=body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == "messages.0.role"
+    assert "messages.0.role twice" in error["message"]
+
+
+def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_not(http: httpx.Client) -> None:
+    body = json.dumps({"model": "demo", "prompt": "é", "max_tokens": 1}, ensure_ascii=False)
+    told = http.post("/v1/completions", content=body.encode("utf-8-sig"))
+    assert told.status_code == 200
+    assert (
+        told.json()["usage"] == http.post("/v1/completions", content=body.encode()).json()["usage"]
+    )
+    wrong = http.post("/v1/completions", content=b"\xef\xbb\xbf{nul")
+    assert "byte 4" in error_of(wrong)["message"]
+    for encoding in ("utf-16", "utf-16-le", "utf-32"):
+        refused = http.post("/v1/completions", content=body.encode(encoding))
+        assert error_of(refused)["code"] == "invalid_json"
+
+
 def test_json_that_is_no_object_is_400(http: httpx.Client) -> None:
     response = http.post("/v1/completions", content=b"[1]")
     assert response.status_code == 400

@@ -208,7 +208,12 @@ def test_texts_may_be_cut_to_so_many_tokens(embedder: ServerProcess, scorer: Ser
     scored = ask(scorer, "/v1/score", text_1=TEXTS[0], text_2=[long, TEXTS[1]], **cut).json()
     by_index = {one["index"]: one["relevance_score"] for one in ranked.json()["results"]}
     assert by_index == pytest.approx({one["index"]: one["score"] for one in scored["data"]})
-    for number, word in ((most + 1, "the model holds"), (2, "no room"), (-2, "greater than")):
+    for number, word in (
+        (most + 1, "the model holds"),
+        (2, "no room"),
+        (-2, "greater than"),
+        (0, "or -1"),
+    ):
         refused = ask(embedder, "/v1/embeddings", input="a", truncate_prompt_tokens=number)
         assert refused.status_code == 400
         assert refused.json()["error"]["param"] == "truncate_prompt_tokens"

@@ -54,6 +54,7 @@ def test_a_file_may_hold_entries_beside_files_of_plain_keys(tmp_path: Path) -> N
         '{"key": "sk-secret", "models": []}',
         '{"key": "sk-secret", "name": "a b"}',
         '[{"key": "sk-secret"}',
+        '{"key": "sk-secret", "requests_per_minute": 5, "requests_per_minute": 500}',
     ],
 )
 def test_an_entry_that_is_wrong_is_refused_without_its_key(tmp_path: Path, text: str) -> None:

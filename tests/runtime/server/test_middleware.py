@@ -272,12 +272,6 @@ def test_browsers_questions_are_refused_with_an_error_object(
         ("127.0.0.1.evil.example", False),
         ("localhost.evil.example", False),
         ("2130706433", False),
-        ("", False),
-        ("llm.example, evil.example", False),
-        ("llm.example/x", False),
-        ("user@llm.example", False),
-        ("[::1", False),
-        ("llm.example:80:80", False),
     ],
 )
 def test_requests_to_other_names_are_not_run(host: str, is_answered: bool) -> None:
@@ -293,6 +287,26 @@ def test_requests_to_other_names_are_not_run(host: str, is_answered: bool) -> No
     # A page that rebound its name to this server shows it as its own origin, too.
     rebound = {**headers, "host": "evil.example", "origin": "http://evil.example"}
     assert routed("POST", "/v1/completions", rebound, hosts=())[0] == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "llm.example, evil.example",
+        "llm.example/x",
+        "user@llm.example",
+        "[::1",
+        "llm.example:80:80",
+    ],
+)
+def test_what_is_no_name_of_a_host_is_told_as_that(host: str) -> None:
+    headers = {"authorization": "Bearer k", "host": host}
+    seen, (start, body) = routed("GET", "/v1/models", headers, hosts=("llm.example",))
+    assert (seen, start["status"]) == ([], 400)
+    error = json.loads(body["body"])["error"]
+    assert error["code"] == "invalid_http"
+    assert error["message"].startswith(f"Host is {host!r}; it must be a name")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_a_chat_is_counted_as_it_is_answered(http: httpx.Client) -> None:
         ("/tokenize", {}, "prompt"),
         ("/tokenize", {"prompt": ["a", "b"]}, "prompt"),
         ("/tokenize", {"messages": "hello"}, "messages"),
+        ("/tokenize", {"messages": [], "prompt": "hello"}, "prompt"),
         ("/tokenize", {"prompt": "a", "promt": "b"}, "promt"),
         ("/tokenize", {"prompt": "a", "return_token_strs": 1}, "return_token_strs"),
         ("/detokenize", {}, "tokens"),

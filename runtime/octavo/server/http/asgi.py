@@ -27,6 +27,13 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def list_header(scope: Scope, name: bytes) -> list[str]:
+    """All that the headers of that (lower-case) name list, in lower case."""
+    values = (bytes(value).decode("latin-1") for key, value in scope["headers"] if key == name)
+    parts = (part.strip().lower() for value in values for part in value.split(","))
+    return [part for part in parts if part]
+
+
 async def respond(
     send: Send,
     status: int,

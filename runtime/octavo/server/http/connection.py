@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from typing import Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo.server.http.asgi import IS_FIRST
+from octavo.server.http.no_http import SHOWN_BYTES, no_http
 from octavo.server.http.parser import RequestParser
 from octavo.server.http.sockets import most_connections
 from octavo.server.openai.api_errors import ApiError
@@ -31,9 +33,12 @@ _MAX_HEADER_BYTES = 64 * 1024
 _HEADER_MARKS = len(b": \r\n")
 _MAX_HEADERS = 256
 _TOO_LONG = (
-    f"The request's path and headers are longer than {_MAX_HEADER_BYTES} bytes, which is the limit."
+    f"The request's path and headers are longer than {_MAX_HEADER_BYTES} bytes, which is the limit. "
+    "Send fewer or shorter ones."
 )
-_TUNNEL = "This server is no proxy: it has no method CONNECT."
+_TUNNEL = (
+    "This server is no proxy: it has no method CONNECT. Take it out of the client's proxy settings."
+)
 
 
 class Connection(HttpToolsProtocol):
@@ -46,6 +51,8 @@ class Connection(HttpToolsProtocol):
     _header_bytes = 0
     _parsed_bytes = 0
     _fault: str | None = None
+    _begin = b""
+    """Of the last read that was no body."""
     _body_bytes = 0
     _in_body = False
     _is_incomplete = True
@@ -90,9 +97,11 @@ class Connection(HttpToolsProtocol):
             # Of one that does not end nothing is parsed. What else is in this read may be a body.
             if self._header_bytes > _MAX_HEADER_BYTES:
                 self._unset_keepalive_if_required()
+                self._fault = _TOO_LONG
                 self.send_400_response(_TOO_LONG)
                 return
             self._header_bytes += len(data)
+            self._begin = data[:SHOWN_BYTES]
         super().data_received(data)
 
     def pause_writing(self) -> None:
@@ -119,7 +128,9 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
         self._count(len(name) + len(value) + _HEADER_MARKS)
         if len(self.headers) > _MAX_HEADERS:
-            self._fault = f"The request has more than {_MAX_HEADERS} headers, which is the limit."
+            self._fault = (
+                f"The request has more than {_MAX_HEADERS} headers, which is the limit. Send fewer."
+            )
             raise ValueError  # the parser makes an invalid request of it
 
     def _count(self, num_bytes: int) -> None:
@@ -178,7 +189,11 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answers come in the order of requests: this one behind those that are under way."""
-        error = ApiError(400, self._fault or msg, code="invalid_http")
+        del msg  # the same whatever is wrong
+        if self._fault is None:
+            why = str(sys.exception() or "")
+            self._fault = no_http(self._begin, why, is_plain=self.config.ssl is None)
+        error = ApiError(400, self._fault, code="invalid_http")
         answered = self._answered
         is_busy = answered is not None and not answered.response_complete
         if self._in_body and self.pipeline and self.pipeline[0][0] is self.cycle:

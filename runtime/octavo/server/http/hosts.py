@@ -72,16 +72,23 @@ class AllowedHosts:
         self._suffixes = tuple(name[1:] for name in known if name.startswith("*."))
 
     def check(self, scope: Scope) -> None:
-        """Raises `ApiError`: 400 where there is not one name, 403 for one that is not allowed."""
+        """Raises `ApiError`: 400 where there is not one name, or what is none, 403 for one that is not
+        allowed."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) > 1 or (not hosts and scope.get("http_version") == "1.1"):
-            message = f"The request has {len(hosts)} Host headers; HTTP/1.1 wants one."
+            message = (
+                f"The request has {len(hosts)} Host headers; HTTP/1.1 wants one. Send the server's name or "
+                "address there, once."
+            )
             raise ApiError(400, message, code="invalid_http")
         if not hosts or self._is_any:
             return
         host = bytes(hosts[0]).decode("latin-1").lower()
         found = _HOST.fullmatch(host)
-        if found is None or not self._is_allowed(found["name"].removesuffix(".")):
+        if found is None:
+            message = f"Host is {host[:256]!r}; it must be a name or an address, and perhaps : and a port."
+            raise ApiError(400, message, code="invalid_http")
+        if not self._is_allowed(found["name"].removesuffix(".")):
             raise ApiError(
                 403,
                 f"This server does not answer as {host[:256]!r}. Add the name to --allowed-hosts, or ask by "

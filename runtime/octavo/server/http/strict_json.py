@@ -24,10 +24,10 @@ def decode(text: bytes) -> object:
     except msgspec.DecodeError as error:
         raise JsonError(_half_a_character(text) or f"{error}.") from None
     except RecursionError:
-        raise _too_deep() from None
+        raise too_deep() from None
     # Nearly no text has so many brackets that it must be looked at.
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and is_too_deep(value):
-        raise _too_deep()
+        raise too_deep()
     return value
 
 
@@ -62,5 +62,5 @@ def _not_utf8(text: bytes) -> str:
     return "it is no UTF-8."  # msgspec has another opinion than Python
 
 
-def _too_deep() -> JsonError:
+def too_deep() -> JsonError:
     return JsonError(f"it is nested too deeply; at most {MAX_DEPTH} levels are read.")

@@ -29,6 +29,7 @@ from octavo.server.openai.api_errors import (
     ApiError,
     from_octavo_error,
     internal_error,
+    invalid_value,
     model_not_allowed,
     model_not_found,
 )
@@ -255,6 +256,12 @@ def _add_token_routes(app: FastAPI, model: ServedModel) -> None:
     async def tokenize(http_request: Request) -> Response:
         document = await _read(http_request, model)
         tells_texts = pop_tells_texts(document)
+        if None not in (document.get("messages"), document.get("prompt")):
+            raise invalid_value(
+                "prompt",
+                "prompt is given beside messages: one is the prompt of a completion, the others that of a "
+                "chat. Send one of the two.",
+            )
         kind = ChatCompletionRequest if "messages" in document else CompletionRequest
         request = kind.parse(document)
         model.check(request.model)

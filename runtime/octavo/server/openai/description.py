@@ -67,10 +67,11 @@ _ERRORS = {
     "415": "The body is compressed.",
     "429": "The queue is full, or the key's limit reached; `Retry-After` says when to come again.",
     "500": "The server or its engine failed on the request.",
+    "501": "The body has a transfer coding other than chunked.",
     "503": "The model is loading, or the server is shutting down.",
 }
 _ALWAYS = ("400", "401", "403", "503")
-_OF_A_BODY = (*_ALWAYS, "404", "413", "415", "429", "500")
+_OF_A_BODY = (*_ALWAYS, "404", "413", "415", "429", "500", "501")
 _OF_A_RUN = (*_OF_A_BODY, "408")
 _HEADERS = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
 _OBJECT = {"type": "object"}

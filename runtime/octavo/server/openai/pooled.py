@@ -27,7 +27,7 @@ from octavo.server.http.streaming import running
 from octavo.server.openai.api_errors import ApiError, invalid_value
 from octavo.server.openai.engine_failures import engine_failure
 from octavo.server.openai.generation import Generator
-from octavo.server.openai.protocol import check_extra, validated
+from octavo.server.openai.protocol import KeptTokens, check_extra, validated
 from octavo.tokenizer import Side, Truncation
 
 log = structlog.get_logger("octavo.server")
@@ -54,7 +54,7 @@ class PooledRequest(BaseModel):
 
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncate_prompt_tokens: KeptTokens | None = None
     truncation_side: Literal["left", "right"] | None = None
     request_id: str | None = None
 

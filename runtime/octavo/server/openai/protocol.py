@@ -81,6 +81,8 @@ TokenName = Annotated[int, Field(ge=0, lt=2**31, strict=False)]
 M = TypeVar("M", bound=BaseModel)
 # No field takes more; sums of longer numbers may be too long to be shown in an error.
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+# Of a prompt; -1: as many as fit.
+KeptTokens = Annotated[int, Field(ge=1, lt=2**31)] | Literal[-1]
 
 
 class StreamOptions(BaseModel):
@@ -140,7 +142,7 @@ class GenerationRequest(SampledRequest):
     response_format: ResponseFormat | None = None
     add_special_tokens: bool | None = None
     # vLLM's: so many of the prompt's last tokens are kept; -1: as many as fit.
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncate_prompt_tokens: KeptTokens | None = None
     # vLLM's: `n` beams.
     use_beam_search: bool | None = None
     length_penalty: float | None = None

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from octavo.errors import InvalidConfigurationError
+from octavo.server.http.doubled_keys import doubled_key
 
 Least1 = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
@@ -60,4 +61,8 @@ def read_entries(text: str, origin: str) -> list[KeyEntry]:
         found = msgspec.json.decode(text, type=KeyEntry | list[KeyEntry])
     except msgspec.MsgspecError as error:
         raise InvalidConfigurationError(f"api_key_file: {origin}: {error}.") from None
+    if (path := doubled_key(text.encode(), msgspec.json.decode(text))) is not None:
+        raise InvalidConfigurationError(
+            f"api_key_file: {origin}: {path} is there twice. Keep the one that is meant."
+        )
     return found if isinstance(found, list) else [found]
