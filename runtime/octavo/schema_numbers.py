@@ -26,6 +26,13 @@ def first_unsafe_literal(grammar: str) -> str | None:
     return next((one for one in _NEGATIVE.findall(grammar) if float(one) <= _LEAST), None)
 
 
+def as_whole(value: object) -> int | None:
+    """The integer that a schema's number is: 3.0 is one, and a boolean none; None where it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _is_safe(key: str, number: float) -> bool:
     if key == "multipleOf" and number > MOST_STATES:
         return False

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from octavo.schema_numbers import as_whole
 from octavo.schema_patterns import MAX_WRITTEN_OUT, set_operation, size_written_out
 
 KEYWORDS = frozenset({"format", "maxLength", "minLength", "pattern"})
@@ -39,6 +40,12 @@ _NO_LEAP = {"date-time": "^.{17}[0-5]", "time": "^.{6}[0-5]"}
 _IN_CLASS = {r"\d": "0-9", r"\w": "0-9A-Za-z_"}
 _ESCAPE = re.compile(r"\\.", re.DOTALL)
 _DATA = frozenset({"const", "default", "enum", "examples"})
+_BY_NAME = frozenset(
+    {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
+)
+_COUNTS = frozenset(
+    f"{end}{of}" for end in ("min", "max") for of in ("Contains", "Items", "Length", "Properties")
+)
 
 
 def expressions_of(schema: Mapping[str, Any]) -> list[str]:
@@ -51,11 +58,12 @@ def expressions_of(schema: Mapping[str, Any]) -> list[str]:
         if name not in FORMATS:
             raise ValueError(f"the format {name!r:.40}")
         found.append(FORMATS[name])
-    least, most = schema.get("minLength", 0), schema.get("maxLength", "")
-    if least or most != "":
-        if not all(isinstance(one, int) and one >= 0 for one in (least, most or 0)):
-            raise ValueError("minLength or maxLength")
-        found.append(f"{_CHARACTER}{{{least},{most}}}")
+    least = as_whole(schema.get("minLength", 0))
+    most = as_whole(schema.get("maxLength", 0))
+    if least is None or most is None or least < 0 or most < 0:
+        raise ValueError("minLength or maxLength")
+    if least or "maxLength" in schema:
+        found.append(f"{_CHARACTER}{{{least},{most if 'maxLength' in schema else ''}}}")
     if (pattern := schema.get("pattern")) is not None:
         found.append(_whole(pattern))
     if any(size_written_out(one) > MAX_WRITTEN_OUT for one in found):
@@ -64,13 +72,14 @@ def expressions_of(schema: Mapping[str, Any]) -> list[str]:
 
 
 def narrowed(schema: Any) -> Any:
-    """`schema` without what the grammar's library lets through and other readers do not: the second 60 of any
-    minute, and digits and letters of other scripts, which are none in the dialect of JSON Schema."""
+    """`schema` as the grammar's library means what other readers do: without the second 60 of any minute,
+    and digits and letters of other scripts, which are none in the dialect of JSON Schema, and with counts as
+    integers, of which 3.0 is one."""
     if isinstance(schema, list):
         return [narrowed(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: one if key in _DATA else narrowed(one) for key, one in schema.items()}
+    found = {key: _narrowed_value(key, one) for key, one in schema.items()}
     if isinstance(pattern := schema.get("pattern"), str):
         found["pattern"] = in_ascii(pattern)
     if isinstance(named := schema.get("patternProperties"), dict):
@@ -83,6 +92,16 @@ def narrowed(schema: Any) -> Any:
         parts = found.get("allOf")
         found["allOf"] = [*(parts if isinstance(parts, list) else ()), {"pattern": no_leap}]
     return found
+
+
+def _narrowed_value(key: str, value: Any) -> Any:
+    if key in _DATA:
+        return value
+    if key in _BY_NAME and isinstance(value, dict):
+        return {name: narrowed(one) for name, one in value.items()}
+    if key in _COUNTS and (whole := as_whole(value)) is not None:
+        return whole
+    return narrowed(value)
 
 
 def in_ascii(pattern: str) -> str:

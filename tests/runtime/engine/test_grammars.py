@@ -26,6 +26,7 @@ from octavo.model_source import resolve
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
 from octavo.tokenizer import Tokenizer, load_tokenizer
+from tests.support.runtime.followed import Followed
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, metaspace_tokenizer
 
 TOKENIZER = load_tokenizer(resolve("builtin://demo"))
@@ -172,6 +173,44 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
 CHOICES = ["a b", 'ü"\n\\', "(c)|.*", "", "\x00", "😀", "/x/"]
 
 
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ({"type": "string", "minLength": 1.0, "maxLength": 2e0}, '"ab"', '"abc"'),
+        ({"type": "array", "minItems": 1.0, "maxItems": 2.0, "items": {}}, "[1,2]", "[]"),
+        (
+            {"type": "object", "maxProperties": 1.0, "additionalProperties": {}},
+            '{"a":1}',
+            '{"a":1,"b":1}',
+        ),
+        ({"type": "integer", "minimum": 1e0, "maximum": 8.0, "multipleOf": 2.0}, "4", "3"),
+        (
+            {"anyOf": [{"items": {"minLength": 2.0, "type": "string"}, "type": "array"}]},
+            '["ab"]',
+            '["a"]',
+        ),
+        # Names of properties are no keywords.
+        (
+            {"properties": {"minLength": {"type": "boolean"}}, "type": "object"},
+            '{"minLength":true}',
+            '{"minLength":1}',
+        ),
+        (
+            {"properties": {"default": {"type": "string", "pattern": r"^\d$"}}, "type": "object"},
+            '{"default":"1"}',
+            '{"default":"\u0661"}',
+        ),
+    ],
+    ids=str,
+)
+def test_a_number_without_a_fraction_is_an_integer(
+    schema: dict[str, Any], right: str, wrong: str
+) -> None:
+    outputs = StructuredOutputsParams(json=schema)
+    assert Followed(TOKENIZER, outputs, COMPILER).takes(right)
+    assert not Followed(TOKENIZER, outputs, COMPILER).takes(wrong)
+
+
 def test_choices_are_texts_and_no_patterns() -> None:
     found = {draw(StructuredOutputsParams(choice=CHOICES), seed) for seed in range(120)}
     assert found == set(CHOICES)
@@ -184,7 +223,11 @@ def test_choices_are_texts_and_no_patterns() -> None:
         ({"json": {"type": "array", "uniqueItems": True}}, "uniqueItems"),
         ({"json": {"type": "string", "format": "made-up"}}, "made-up"),
         ({"json": {"if": {}, "then": {}}}, "then"),
-        ({"json": {"$ref": "https://example.org/schema.json"}}, "example.org"),
+        ({"json": {"$ref": "https://example.org/schema.json"}}, "to into $defs"),
+        ({"json": {"$ref": "other.json#/a"}}, "'other.json' leads out of the schema"),
+        ({"json": {"$ref": "#/$defs/none"}}, "'#/$defs/none' leads to nothing"),
+        ({"json": {"type": "string", "minLength": 1.5}}, "minLength"),
+        ({"json": {"type": "string", "minLength": True}}, "minLength"),
         ({"json": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}, "oneOf"),
         ({"json": {"type": "string", "pattern": "^(?=a)b"}}, "look"),
         ({"json": {"type": "object", "properties": {"a": False}, "required": ["a"]}}, "required"),

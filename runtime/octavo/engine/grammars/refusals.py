@@ -16,6 +16,10 @@ _EXPRESSION_FAULT = re.compile(r"invalid regex .*?\nerror: ([^\n]*)", re.DOTALL)
 _PLACE = re.compile(r"^(at )?\d+\(\d+\): ")
 _LINES = re.compile(r"\n *\d+ \|")
 _OPTION = re.compile(r"Enable 'coerce_one_of'.*", re.DOTALL)
+_ELSEWHERE = re.compile(
+    r"Resource '(?:json-schema:///)?([^']*)' is not present in a registry.*", re.DOTALL
+)
+_NOWHERE = re.compile(r"Pointer '([^']*)' does not exist")
 _BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 
 
@@ -44,7 +48,21 @@ def without_grammar(why: str) -> str:
 
 def in_our_words(why: str) -> str:
     """Without the library's own names, and options of it that nobody here can set."""
-    return _OPTION.sub("Write anyOf.", why.replace("NoExtensionBias", "nothing can begin"))
+    why = _OPTION.sub("Write anyOf.", why.replace("NoExtensionBias", "nothing can begin"))
+    why = _ELSEWHERE.sub(_told_elsewhere, why)
+    return _NOWHERE.sub(
+        lambda found: (
+            f"the reference '#{found[1]}' leads to nothing in the schema. Define it there."
+        ),
+        why,
+    )
+
+
+def _told_elsewhere(found: re.Match[str]) -> str:
+    return (
+        f"the reference '{found[1]}' leads out of the schema, and nothing is fetched. Write what it refers "
+        "to into $defs, and refer to that (#/$defs/NAME)."
+    )
 
 
 def _place_of(keywords: frozenset[str], schema: Any) -> str | None:
