@@ -37,7 +37,7 @@ SCHEMA: dict[str, Any] = {
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("f", "go")
 ]
-UNHELD = ("olmo3", "pythonic")
+
 TAGS = [
     "<think>",
     "</think>",
@@ -112,13 +112,6 @@ def test_strict_calls_may_follow_text(tokenizer: Tokenizer) -> None:
     with pytest.raises(ApiError) as caught:
         asked(tokenizer, CALL_FORMATS["llama3_json"], tools=tools)
     assert caught.value.detail.param == "tools"
-
-
-@pytest.mark.parametrize("name", UNHELD)
-def test_a_format_that_cannot_be_held_to_is_refused(tokenizer: Tokenizer, name: str) -> None:
-    with pytest.raises(ApiError) as caught:
-        asked(tokenizer, CALL_FORMATS[name], tool_choice="required")
-    assert (caught.value.status, caught.value.detail.param) == (400, "tool_choice")
 
 
 def test_arguments_are_held_to_as_documents_are(tokenizer: Tokenizer) -> None:

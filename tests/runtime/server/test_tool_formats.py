@@ -125,7 +125,7 @@ def has_heads(form: CallFormat) -> bool:
 def fitting(form: CallFormat, calls: Calls) -> Calls:
     """Those that are told apart: bare text of several types may be read as another one of them, and nested
     elements have names and types of their own."""
-    notation = form.shape.notation if form.shape else None
+    notation = form.shape.notation
     if not isinstance(notation, BareTags) or notation.typed_ends:
         return calls
     if notation.is_nested:

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from octavo.schema_numbers import as_whole
 from octavo.schema_references import references_of
 from octavo.schema_texts import KEYWORDS, expressions_of
 from octavo.server.openai.parsing.resolved_schemas import resolved
@@ -33,6 +34,12 @@ ROOT = frozenset(
 SAYING_NOTHING = frozenset(
     {"default", "deprecated", "description", "examples", "readOnly", "title", "writeOnly"}
 )
+CONTAINERS = frozenset({"array", "object"})
+MOST_ITEMS = 1000
+MOST_VALUES = 1000
+"""Of one function: a reference may lead to many, and each of them to others."""
+_OF_LISTS = frozenset({"items", "maxItems", "minItems"})
+_OF_OBJECTS = frozenset({"additionalProperties", "properties", "required"})
 _DEFINITIONS = ("$defs", "definitions")
 _MOST_BRANCHES = 64
 
@@ -74,6 +81,17 @@ class Json:
     def is_plain(self) -> bool:
         """All values of its types keep to it."""
         return not self.schema.keys() - SAYING_NOTHING - {"type"}
+
+    def parts(self) -> Iterator[Json]:
+        """Lists and objects alone, each without the other's keywords; all other types in one."""
+        for kind, others in (("array", _OF_OBJECTS), ("object", _OF_LISTS)):
+            if kind in self.kinds:
+                known = {name: one for name, one in self.schema.items() if name not in others}
+                yield Json({**known, "type": kind})
+        if rest := sorted(self.kinds - CONTAINERS):
+            names = self.schema.keys() - _OF_LISTS - _OF_OBJECTS
+            schema = {name: self.schema[name] for name in sorted(names)}
+            yield Json({**schema, "type": rest[0] if len(rest) == 1 else rest})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,8 @@ class _Reading:
         if (name := _first_of(given, ("const", "enum"))) is not None:
             self._check(given, {name, "type"})
             values = given[name] if name == "enum" else [given[name]]
+            if "integer" in kinds and "number" not in kinds:
+                values = [_integer(one) for one in values]
             yield Literals([one for one in values if not kinds or is_of(one, kinds)])
         elif (name := _first_of(given, ("anyOf", "oneOf"))) is not None:
             self._check(given, {name})
@@ -171,6 +191,11 @@ def _first_of(given: Mapping[str, Any], names: Iterable[str]) -> str | None:
     return next((name for name in names if name in given), None)
 
 
+def _integer(value: Any) -> Any:
+    whole = as_whole(value)
+    return value if whole is None else whole
+
+
 def _has_reference(schema: Mapping[str, Any]) -> bool:
     """Raises `ValueError` for one that leads elsewhere than to a definition."""
     found = references_of(schema)
@@ -190,6 +215,18 @@ def members_of(
     if unknown := [key for key in required if key not in properties]:
         raise NotHeldError(f"{unknown[0]!r} is required and not among properties")
     return properties, required
+
+
+def list_bounds(key: str, schema: Mapping[str, Any]) -> tuple[int, int | None]:
+    """The fewest and the most items of a list; None: any number. Raises `NotHeldError` also where there is
+    more to a list than its items and their number."""
+    if "items" not in schema or schema.keys() - _OF_LISTS - set(_DEFINITIONS) - {"type"}:
+        raise NotHeldError(f"the lists of {key!r:.40}")
+    least = as_whole(schema.get("minItems", 0))
+    most = as_whole(schema.get("maxItems", MOST_ITEMS))
+    if least is None or most is None or not 0 <= least <= most <= MOST_ITEMS:
+        raise NotHeldError(f"minItems or maxItems of {key!r:.40}")
+    return least, most if "maxItems" in schema else None
 
 
 def is_of(value: object, kinds: AbstractSet[str]) -> bool:

@@ -12,8 +12,11 @@ from typing import Any
 
 from octavo.grammar_text import text_up_to, written
 from octavo.server.openai.bare_argument_rules import BareArgumentRules
+from octavo.server.openai.parsing.bare_arguments import BareTags
 from octavo.server.openai.parsing.formats.base import ID, NUMBER, CallShape
+from octavo.server.openai.parsing.python_literals import PythonValues
 from octavo.server.openai.parsing.quoted_arguments import QuoteTag
+from octavo.server.openai.python_argument_rules import PythonArgumentRules, check_function
 from octavo.server.openai.quoted_argument_rules import QuotedArgumentRules
 
 _TERMINALS = (r"TEXT: /(.|\n)*/", "NUMBER: /[0-9]{1,4}/", "ID: /[a-z0-9]{10}/")
@@ -50,6 +53,8 @@ class CallGrammar:
         ]
         self.schemas: dict[str, dict[str, Any]] = {}
         for number, (name, schema) in enumerate(parameters.items()):
+            if isinstance(shape.notation, PythonValues):
+                check_function(name)
             begin, end = self._literal(shape.call(name)), self._literal(shape.call_end)
             arguments = self._arguments(f"tool_{number}", schema)
             self._rules.append(f"call_{number}: {begin} {arguments} {end}")
@@ -63,10 +68,13 @@ class CallGrammar:
             self.schemas[name] = schema
             return f"@{name}"
         found: BareArgumentRules | QuotedArgumentRules
-        if isinstance(self._shape.notation, QuoteTag):
-            found = QuotedArgumentRules(name, schema, self._shape.notation, self._literal)
-        else:
-            found = BareArgumentRules(name, schema, self._shape.notation, self._literal)
+        match self._shape.notation:
+            case QuoteTag() as notation:
+                found = QuotedArgumentRules(name, schema, notation, self._literal)
+            case PythonValues() as notation:
+                found = PythonArgumentRules(name, schema, notation, self._literal)
+            case BareTags() as notation:
+                found = BareArgumentRules(name, schema, notation, self._literal)
         self._rules += found.rules
         self.schemas |= found.schemas
         return name

@@ -8,29 +8,29 @@ several values, and JSON values that are none of these.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from octavo.grammar_text import text_up_to, without, written, written_pattern
 from octavo.server.openai.argument_values import (
+    MOST_VALUES,
     Anything,
     Json,
     Literals,
     NotHeldError,
     Text,
+    list_bounds,
     members_of,
     values_of,
 )
 from octavo.server.openai.parsing.quoted_arguments import KEY, QuoteTag
 
 _NOTHING = '""'
-_LIST = frozenset({"items", "maxItems", "minItems", "type"})
-_MOST_ITEMS = 1000
 _MOST_DEPTH = 16
 
 
-@dataclass(slots=True)
+@dataclass
 class QuotedArgumentRules:
     """`rules` define `name` and what it needs, and `schemas` are what these refer to.
 
@@ -41,27 +41,32 @@ class QuotedArgumentRules:
     Raises: `NotHeldError`.
     """
 
+    separator: ClassVar = ","
     name: str
     schema: Mapping[str, Any]
     tags: QuoteTag
     literal: Callable[[str], str]
     rules: list[str] = field(default_factory=list)
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _num_values: int = 0
 
     def __post_init__(self) -> None:
         self._add_object(self.name, self.schema, 0)
 
     def _add_object(self, name: str, schema: Mapping[str, Any], depth: int) -> None:
+        self._add_members(name, schema, depth)
+        self.rules.append(f'{name}: "{{" {name}_first_0 "}}"')
+
+    def _add_members(self, name: str, schema: Mapping[str, Any], depth: int) -> None:
+        """`first` begins with the first of the members, `more` comes behind one of those before."""
         properties, required = members_of(schema)
-        keys = sorted(properties, key=lambda key: (key.lower(), key))
-        # `first` begins with the first of the members, `more` comes behind one of those before.
+        keys = self._in_order(properties)
         for number, key in enumerate(keys):
             value = f"{name}_{number}"
-            if not KEY.fullmatch(key) or not key or key != key.strip().strip('"'):
-                raise NotHeldError(f"the property {key!r:.40}")
+            head = self.literal(self._head(key, depth))
             self._add(value, key, properties[key], depth)
-            member = f"{self.literal(f'{key}:')} {value} {name}_more_{number + 1}"
-            first, more = [member], [f'"," {member}']
+            member = f"{head} {value} {name}_more_{number + 1}"
+            first, more = [member], [f"{self.literal(self.separator)} {member}"]
             if key not in required:
                 first.append(f"{name}_first_{number + 1}")
                 more.append(f"{name}_more_{number + 1}")
@@ -69,15 +74,25 @@ class QuotedArgumentRules:
                 f"{name}_first_{number}: {' | '.join(first)}",
                 f"{name}_more_{number}: {' | '.join(more)}",
             ]
-        self.rules += [
-            f'{name}: "{{" {name}_first_0 "}}"',
-            *(f"{name}_{place}_{len(keys)}: {_NOTHING}" for place in ("first", "more")),
-        ]
+        self.rules += [f"{name}_{place}_{len(keys)}: {_NOTHING}" for place in ("first", "more")]
+
+    def _in_order(self, keys: Iterable[str]) -> list[str]:
+        return sorted(keys, key=lambda key: (key.lower(), key))
+
+    def _head(self, key: str, depth: int) -> str:
+        """What stands before the value of a key."""
+        del depth
+        if not KEY.fullmatch(key) or not key or key != key.strip().strip('"'):
+            raise NotHeldError(f"the property {key!r:.40}")
+        return f"{key}:"
 
     def _add(self, name: str, key: str, schema: Any, depth: int) -> None:
         if depth == _MOST_DEPTH:
             raise NotHeldError(f"the depth of {key!r:.40}")
-        quote, found = self.literal(self.tags.quote), list[str]()
+        self._num_values += 1
+        if self._num_values > MOST_VALUES:
+            raise NotHeldError(f"more than {MOST_VALUES} values")
+        found = list[str]()
         for number, value in enumerate(values_of(key, schema, self.schema)):
             rule = f"{name}_v{number}"
             match value:
@@ -85,38 +100,47 @@ class QuotedArgumentRules:
                     found += [self._literal_value(key, one) for one in value.values]
                     continue
                 case Text() | Anything():
-                    # The first quote ends it, as it does for whoever reads the answer.
-                    text = value if isinstance(value, Text) else Text()
-                    self.rules.append(text_up_to(f"{rule}_text", quote, self._terminal(rule, text)))
-                    self.rules.append(f"{rule}: {quote} {rule}_text")
+                    self._add_text(rule, value if isinstance(value, Text) else Text())
                 case Json():
-                    self._add_json(rule, key, value, depth)
+                    found += self._add_json(rule, key, value, depth)
+                    continue
             found.append(rule)
         self.rules.append(f"{name}: {' | '.join(found)}")
 
-    def _add_json(self, name: str, key: str, value: Json, depth: int) -> None:
-        schema = value.schema
-        if schema["type"] == "object" and "properties" in schema:
-            self._add_object(name, schema, depth + 1)
-        elif schema["type"] == "array" and "items" in schema and not schema.keys() - _LIST:
-            item = f"{name}_item"
-            self._add(item, key, schema["items"], depth + 1)
-            self.rules.append(f'{name}: "[" {self._items(key, item, schema)} "]"')
-        elif value.kinds & {"array", "object"}:
-            raise NotHeldError(f"the lists and objects of {key!r:.40}")
-        else:
-            self.schemas[name] = schema
-            self.rules.append(f"{name}: @{name}")
+    def _add_json(self, name: str, key: str, value: Json, depth: int) -> list[str]:
+        """The rules of its parts."""
+        found = list[str]()
+        for number, part in enumerate(value.parts()):
+            schema, rule = part.schema, f"{name}_p{number}"
+            if "object" in part.kinds:
+                if "properties" not in schema:
+                    raise NotHeldError(f"the objects of {key!r:.40}")
+                self._add_object(rule, schema, depth + 1)
+            elif "array" in part.kinds:
+                items = self._items(key, f"{rule}_item", schema)
+                self._add(f"{rule}_item", key, schema["items"], depth + 1)
+                self.rules.append(f'{rule}: "[" {items} "]"')
+            else:
+                self._add_scalar(rule, part)
+            found.append(rule)
+        return found
+
+    def _add_scalar(self, rule: str, value: Json) -> None:
+        self.schemas[rule] = value.schema
+        self.rules.append(f"{rule}: @{rule}")
+
+    def _add_text(self, rule: str, text: Text) -> None:
+        """The first quote ends it, as it does for whoever reads the answer."""
+        quote = self.literal(self.tags.quote)
+        self.rules.append(text_up_to(f"{rule}_text", quote, self._terminal(rule, text)))
+        self.rules.append(f"{rule}: {quote} {rule}_text")
 
     def _items(self, key: str, item: str, schema: Mapping[str, Any]) -> str:
-        least, most = schema.get("minItems", 0), schema.get("maxItems")
-        if not all(isinstance(one, int) and 0 <= one <= _MOST_ITEMS for one in (least, most or 0)):
-            raise NotHeldError(f"minItems or maxItems of {key!r:.40}")
-        if most is not None and most < max(least, 1):
-            if most < least:
-                raise NotHeldError(f"minItems beyond maxItems of {key!r:.40}")
+        least, most = list_bounds(key, schema)
+        if most == 0:
             return _NOTHING
-        more = f'("," {item}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        times = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
+        more = f"({self.literal(self.separator)} {item}){{{times}}}"
         return f"{item} {more}" if least else f"({item} {more})?"
 
     def _terminal(self, rule: str, text: Text) -> str:

@@ -24,6 +24,7 @@ from octavo.structured_outputs import StructuredOutputsParams
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _OF_TOOL = re.compile(r"tool_(\d+)")  # as the grammar of calls names schemas
+_SHOWN_NAMES = 8
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -93,8 +94,11 @@ def _named(
     known = {function.name: function for function in functions}
     for name in names:
         if name not in known:
+            shown = ", ".join(list(known)[:_SHOWN_NAMES])
             raise invalid_value(
-                "tool_choice", f"tool_choice names {quoted(name)}, which is none of the tools."
+                "tool_choice",
+                f"tool_choice names {quoted(name)}, which is none of the tools. Name one of theirs: {shown}"
+                f"{', …' if len(known) > _SHOWN_NAMES else '.'}",
             )
     return tuple(known[name] for name in dict.fromkeys(names))
 
@@ -152,11 +156,11 @@ def answer_format(
         return None
     shape = calls.shape
     is_text = use.choice == "auto" and wanted is None
-    if shape is None or (is_text and not (shape.tag or shape.content)):
+    if is_text and not (shape.tag or shape.content):
         raise unsupported(
             _constrained_by(use, wanted),
-            "calls in the format of this model cannot be held to it. Leave the choice to the model, without "
-            "strict and response_format.",
+            "calls in the format of this model have no tag that tells them from text, so they are held to "
+            "where they must come. Set tool_choice to required or to a function, or leave out strict.",
         )
     _check_functions(use.functions)
     parameters = {function.name: _parameters(function) for function in use.functions}

@@ -8,6 +8,7 @@ from typing import Any
 from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.schema_types import (
+    branch_of,
     cast,
     properties_of,
     types_of,
@@ -60,11 +61,12 @@ def nested_value(element: Element, schema: object) -> str:
             if "object" in kinds:
                 return "{}"
         return cast(element, schema)
-    known = schema if isinstance(schema, dict) else {}
     is_list = all(name == _ITEM for name, _ in element)
     if "array" in kinds or (is_list and "object" not in kinds):
-        items = [nested_value(inside, known.get("items")) for _, inside in element]
+        items_are = branch_of(schema, "array").get("items")
+        items = [nested_value(inside, items_are) for _, inside in element]
         return f"[{', '.join(items)}]"
+    known = branch_of(schema, "object")
     schemas, others = properties_of(known), known.get("additionalProperties")
     members = {name: nested_value(inside, schemas.get(name, others)) for name, inside in element}
     return f"{{{', '.join(f'{written_text(name)}: {value}' for name, value in members.items())}}}"

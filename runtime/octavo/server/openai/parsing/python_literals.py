@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import ast
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 _JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+@dataclass(frozen=True, slots=True)
+class PythonValues:
+    """Of a format whose arguments are keywords with such values."""
 
 
 def expression(text: str) -> ast.expr | None:

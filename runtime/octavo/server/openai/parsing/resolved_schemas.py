@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from octavo.schema_references import references_of, referred
+from octavo.schema_references import referred
 from octavo.server.openai.parsing.schema_types import types_of
 
 _MOST_REFERENCES = 64
@@ -37,10 +37,25 @@ def resolved(schema: Any, root: object) -> Any:
 
 
 def for_reading(parameters: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Parameters whose members tell their types themselves, as far as some references lead."""
-    if parameters is None or not references_of(parameters):
+    """Parameters whose members, and the branches of their unions, tell their types themselves, as far as some
+    references lead."""
+    if parameters is None or not _points_elsewhere(parameters):
         return parameters
     return _Resolver(parameters).members(parameters, 0)
+
+
+def _points_elsewhere(schema: object) -> bool:
+    """Whether a type may be told in another place than where it holds; without recursion."""
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            if "$ref" in value or "allOf" in value:
+                return True
+            waiting += value.values()
+    return False
 
 
 class _Resolver:
@@ -55,6 +70,9 @@ class _Resolver:
         for name in ("items", "additionalProperties"):
             if isinstance(inner := schema.get(name), dict):
                 found[name] = self._schema(inner, depth)
+        for name in _UNIONS:
+            if isinstance(branches := schema.get(name), list):
+                found[name] = [self._schema(one, depth) for one in branches]
         return found
 
     def _schema(self, schema: Any, depth: int) -> Any:

@@ -11,6 +11,7 @@ from octavo.server.http import strict_json
 from octavo.server.openai.parsing.python_literals import literal
 
 _STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*+"?|-?[0-9][0-9.eE+-]*', re.DOTALL)
+_INSIDE = {"array": "items", "object": "properties"}
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
@@ -84,6 +85,20 @@ def types_of(schema: object) -> set[str]:
     branches = schema.get("anyOf") or schema.get("oneOf")
     found = [types_of(branch) for branch in branches] if isinstance(branches, list) else []
     return set[str]().union(*found) if found and all(found) else set()
+
+
+def branch_of(schema: object, kind: str) -> Mapping[str, Any]:
+    """What `schema` says of values of this type, where that is one thing: of a union its only branch of them;
+    else nothing."""
+    while isinstance(schema, dict):
+        branches = schema.get("anyOf") or schema.get("oneOf")
+        if not isinstance(branches, list) or _INSIDE[kind] in schema:
+            return schema
+        found = [one for one in branches if kind in types_of(one)]
+        if len(found) != 1:
+            break
+        (schema,) = found
+    return {}
 
 
 def kind_of(value: object) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from octavo.server.openai.parsing.bare_arguments import BareTags
 from octavo.server.openai.parsing.cursor import Cursor, Steps
 from octavo.server.openai.parsing.pieces import Arguments, CallBegin, CallEnd
+from octavo.server.openai.parsing.python_literals import PythonValues
 from octavo.server.openai.parsing.quoted_arguments import QuoteTag
 
 
@@ -34,7 +35,7 @@ class CallShape:
     tag: str = ""
     begin: str = ""
     call: Callable[[str], str]
-    notation: BareTags | QuoteTag | None = None
+    notation: BareTags | QuoteTag | PythonValues | None = None
     call_end: str = ""
     separator: str | None = None
     end: str = ""
@@ -59,7 +60,7 @@ class CallFormat(ABC):
     reads_reasoning: Thoughts are read as well, wherever they stand.
     ends_reasoning: A call of the first opening ends thoughts that no tag has closed, as vLLM has it.
     reasoning: Name of the format of reasoning that a model with these heads has.
-    shape: None where a model cannot be held to it.
+    shape: How a model writes calls that it is held to.
     """
 
     openings: tuple[str, ...]
@@ -71,7 +72,7 @@ class CallFormat(ABC):
     reads_reasoning = False
     ends_reasoning = False
     reasoning = ""
-    shape: CallShape | None = None
+    shape: CallShape
 
     @abstractmethod
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:

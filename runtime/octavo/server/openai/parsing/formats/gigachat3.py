@@ -18,8 +18,7 @@ class GigaChat3(TaggedJson):
     def __init__(self, *openings: str, before: str, between: str) -> None:
         super().__init__(openings[0], between=between)
         self.openings = openings
-        if self.shape is not None:
-            self.shape = dataclasses.replace(self.shape, tag=before + openings[0], between=None)
+        self.shape = dataclasses.replace(self.shape, tag=before + openings[0], between=None)
 
     def as_written(self, sample: str) -> CallFormat:
         return GIGACHAT31 if TAG in sample else self

@@ -33,16 +33,15 @@ class MuseGlimmer(ElementCalls):
     def __init__(self, tags: CallTags, arguments: BareTags) -> None:
         super().__init__(tags, arguments)
         self.openings = (START, MESSAGE, *_ENDS)
-        if self.shape is not None:
-            self.shape = dataclasses.replace(
-                self.shape,
-                tag="",
-                begin="",
-                call=lambda name: f' to={name}{MESSAGE}{CALLS}\n{tags.call}{name}">\n',
-                separator=None,
-                between=f"{_ENDS[0]}{START}",
-                content=f" to=user{MESSAGE}",
-            )
+        self.shape = dataclasses.replace(
+            self.shape,
+            tag="",
+            begin="",
+            call=lambda name: f' to={name}{MESSAGE}{CALLS}\n{tags.call}{name}">\n',
+            separator=None,
+            between=f"{_ENDS[0]}{START}",
+            content=f" to=user{MESSAGE}",
+        )
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         if opening in _ENDS:

@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
 from octavo.server.openai.parsing.formats.pythonic import NAME, ListScanner, calls_in
+from octavo.server.openai.parsing.python_literals import PythonValues
 
 TAG, TAG_END = "<function_calls>", "</function_calls>"
 
 
 class Olmo3(CallFormat):
     openings = (TAG,)
+    shape = CallShape(
+        tag=TAG,
+        call=lambda name: f"{name}(",
+        notation=PythonValues(),
+        call_end=")",
+        separator="\n",
+        end=TAG_END,
+    )
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         del opening

@@ -14,9 +14,9 @@ import msgspec
 
 from octavo.json_depth import MAX_DEPTH
 from octavo.server.openai.parsing.cursor import Cursor, Steps
-from octavo.server.openai.parsing.formats.base import CallFormat, Tools
+from octavo.server.openai.parsing.formats.base import CallFormat, CallShape, Tools
 from octavo.server.openai.parsing.json_object import Scan
-from octavo.server.openai.parsing.python_literals import expression, json_value
+from octavo.server.openai.parsing.python_literals import PythonValues, expression, json_value
 
 _TAGS = {
     "<|python_start|>": "<|python_end|>",
@@ -35,6 +35,14 @@ class Pythonic(CallFormat):
     openings = tuple(_TAGS)
     line_openings = ("[",)
     has_tags = False
+    shape = CallShape(
+        begin="[",
+        call=lambda name: f"{name}(",
+        notation=PythonValues(),
+        call_end=")",
+        separator=", ",
+        end="]",
+    )
 
     def section(self, opening: str, cursor: Cursor, tools: Tools) -> Steps[bool]:
         if opening in _TAGS:
