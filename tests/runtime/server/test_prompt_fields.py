@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer
 
 from octavo.server.openai.api_errors import ApiError
 from octavo.server.openai.fill_in_middle import find_middle_tokens
-from octavo.server.openai.prompts import PromptBuilder
+from octavo.server.openai.prompts import Prompt, PromptBuilder
 from octavo.server.openai.protocol import CompletionRequest
 from octavo.tokenizer import Tokenizer as OurTokenizer
+from octavo.tokenizer import load_tokenizer
+from tests.support.runtime.tokenizer_kinds import KINDS
 
 USER = {"role": "user", "content": "What is Octavo?"}
 FORMS = [
@@ -81,6 +86,7 @@ def test_a_chat_goes_on_with_its_last_message(http: httpx.Client) -> None:
             "documents",
         ),
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         ({"prediction": {"type": "content"}}, "prediction.content"),
         ({"chat_template": "{{ messages }}"}, "chat_template"),
         ({"echo": True}, "echo"),
@@ -153,3 +159,63 @@ def test_a_model_that_knows_no_filling_in_refuses() -> None:
     with pytest.raises(ApiError) as refusal:
         asyncio.run(builder.completions(request))
     assert refusal.value.detail.param == "suffix"
+
+
+@pytest.fixture
+def code_llama(tmp_path: Path) -> Path:
+    (tmp_path / "tokenizer.json").write_text(KINDS["llama"]().to_str())
+    config = {"tokenizer_class": "CodeLlamaTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return tmp_path
+
+
+def filled(folder: Path, **fields: Any) -> Prompt:
+    tokenizer = load_tokenizer(folder)
+    builder = PromptBuilder(tokenizer, max_model_len=64, vocab_size=10_000, max_prompts=1)
+    request = CompletionRequest.parse({"model": "m", **fields})
+    (found,) = asyncio.run(builder.completions(request))
+    return found
+
+
+@pytest.mark.parametrize(
+    "text", [" hello <FILL_ME> world", "  a\n<FILL_ME> b", "<FILL_ME> b", "hello<FILL_ME>", "hello"]
+)
+def test_a_mark_in_a_text_is_the_middle_as_transformers_reads_it(
+    code_llama: Path, text: str
+) -> None:
+    theirs = AutoTokenizer.from_pretrained(code_llama)(text)["input_ids"]
+    assert filled(code_llama, prompt=text).token_ids == theirs
+    before, _, behind = text.partition("<FILL_ME>")
+    if behind:
+        assert filled(code_llama, prompt=before, suffix=behind).token_ids == theirs
+
+
+def test_behind_the_middle_no_space_is_put(code_llama: Path) -> None:
+    """As the models were trained; the tokenizer of transformers 5 puts one there."""
+    found = filled(code_llama, prompt="a<FILL_ME>b")
+    assert found == filled(code_llama, prompt="a", suffix="b")
+    assert found.is_filled_in
+    text = load_tokenizer(code_llama).decode(found.token_ids, skip_special_tokens=False)
+    assert text.endswith(("<SUF>b<MID>", "<SUF>b <MID>"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"prompt": "a<FILL_ME>b<FILL_ME>"}, "2 times"),
+        ({"prompt": "<FILL_ME>", "suffix": "b"}, "beside"),
+    ],
+)
+def test_more_than_one_middle_is_refused(
+    code_llama: Path, fields: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ApiError, match=word) as refused:
+        filled(code_llama, **fields)
+    assert refused.value.detail.param == "prompt"
+
+
+def test_without_such_a_token_the_mark_is_text(http: httpx.Client) -> None:
+    found = tokens(http, prompt="a<FILL_ME>b")
+    told = http.post("/detokenize", json={"model": "demo", "tokens": found}).json()["prompt"]
+    assert told == "a<FILL_ME>b"

@@ -40,7 +40,7 @@ async def completion(
     arrival = time.time()
     _check(request)
     given = await prompts.completions(request)
-    _check_size(request, given)
+    _check_prompts(request, given)
     runs = [
         PromptRun(
             prompt,
@@ -70,8 +70,6 @@ def _check(request: CompletionRequest) -> None:
     if request.logprobs is not None:
         check_number("logprobs", request.logprobs, 0, MAX_LOGPROBS, is_whole=True)
     check_prompt_logprobs(request.prompt_logprobs, is_stream=bool(request.stream))
-    if request.suffix and request.echo:
-        raise unsupported("echo", "with suffix it is not told where the text goes. Leave one out.")
     if request.best_of is None:
         return
     check_number("best_of", request.best_of, 1, MAX_N, is_whole=True)
@@ -85,7 +83,11 @@ def _check(request: CompletionRequest) -> None:
         )
 
 
-def _check_size(request: CompletionRequest, prompts: Sequence[Prompt]) -> None:
+def _check_prompts(request: CompletionRequest, prompts: Sequence[Prompt]) -> None:
+    if request.echo and any(prompt.is_filled_in for prompt in prompts):
+        raise unsupported(
+            "echo", "of a text that is filled in it is not told where it goes. Leave one out."
+        )
     num_tokens = sum(len(prompt.token_ids) for prompt in prompts) * (request.n or 1)
     check_prompt_scores("logprobs", request.logprobs if request.echo else None, num_tokens)
     check_prompt_scores("prompt_logprobs", request.prompt_logprobs, num_tokens)
@@ -109,7 +111,7 @@ def _sampling(
         prompt_logprobs=max((count for count in wanted if count is not None), default=None),
         structured_outputs=output_format(request.response_format, request.structured_outputs),
     )
-    if request.suffix:
+    if prompt.is_filled_in:
         params = replace(
             params, stop_token_ids=[*(params.stop_token_ids or ()), *prompts.middle_ends]
         )

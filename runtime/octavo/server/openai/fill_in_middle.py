@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from octavo.server.openai.api_errors import invalid_value, quoted
+
 
 @dataclass(frozen=True, slots=True)
 class MiddleTokens:
@@ -28,6 +30,13 @@ class MiddleTokens:
     ) -> list[int]:
         """Behind `start`, what the tokenizer puts before any text."""
         return [*start, self.prefix, *prefix, self.suffix, *suffix, self.middle]
+
+    def whole_prefix(self, text: str, encode: Callable[[str], list[int]]) -> str:
+        """What is encoded of a prefix, so that a space of the tokenizer's own comes first and then all that
+        the text begins with: some tokenizers put none before a space."""
+        if self.begins_words and encode(f" {_MARK}") == encode(_MARK):
+            return f" {text}"
+        return text
 
     def encode_suffix(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
         """Token ids of a text within a line; `encode` adds no special tokens."""
@@ -67,3 +76,23 @@ def find_middle_tokens(id_of: Callable[[str], int | None]) -> MiddleTokens | Non
                 begins_words=prefix == _CODE_LLAMA,
             )
     return None
+
+
+def halves(prompt: str | list[int], suffix: str, mark: str | None) -> tuple[str | list[int], str]:
+    """What stands before the middle and behind it, where the text says so itself.
+
+    Args:
+        mark: Of the middle, at which CodeLlama's tokenizer cuts a text.
+
+    Raises: `ApiError` for more than one middle.
+    """
+    if not mark or not isinstance(prompt, str) or mark not in prompt:
+        return prompt, suffix
+    before, *others = prompt.split(mark)
+    if suffix or len(others) > 1:
+        why = "beside suffix" if suffix else f"{len(others)} times"
+        raise invalid_value(
+            "prompt",
+            f"prompt holds {quoted(mark)} {why}, and one place can be filled in. Leave all but one out.",
+        )
+    return before, others[0]

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from octavo.errors import ContextLengthExceededError, UnsupportedParameterError
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
-from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens
+from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens, halves
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
+from octavo.server.openai.template_variables import as_sent, template_variables
 from octavo.tokenizer import Side, Tokenizer, Truncation
 
 T = TypeVar("T")
@@ -34,10 +35,12 @@ _MAX_TEXTS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`text` is None for a prompt that came as token ids."""
+    """`text` is None for a prompt that came as token ids. `is_filled_in`: the answer stands in the middle
+    of its text."""
 
     token_ids: list[int]
     text: str | None = None
+    is_filled_in: bool = False
 
 
 class PromptBuilder:
@@ -71,7 +74,7 @@ class PromptBuilder:
             parameter: What the client wrote the conversation into.
         """
         messages = [message.as_sent for message in request.messages]
-        variables = _template_variables(request)
+        variables = template_variables(request)
         render = functools.partial(
             self._tokenizer.render_chat,
             messages,
@@ -84,7 +87,7 @@ class PromptBuilder:
         try:
             text = await self._run(render, size)
         except UnsupportedParameterError as error:
-            raise _as_sent(error, request) from None
+            raise as_sent(error, request) from None
         # The template writes the model's own.
         has_special = bool(request.add_special_tokens)
         ids = await self._encode(text, parameter, add_special_tokens=has_special)
@@ -98,9 +101,11 @@ class PromptBuilder:
         """
         has_special = request.add_special_tokens is not False
         found = []
-        for one in self._split(request.prompt, "prompt", self._max_prompts):
-            if request.suffix:
-                prompt = await self._around_middle(one, request.suffix, has_special=has_special)
+        for given in self._split(request.prompt, "prompt", self._max_prompts):
+            one, suffix = halves(given, request.suffix or "", self._fill_mark)
+            if suffix:
+                parameter = "suffix" if request.suffix else "prompt"
+                prompt = await self._around_middle(one, suffix, parameter, has_special=has_special)
             elif isinstance(one, str):
                 prompt = Prompt(
                     await self._encode(one, "prompt", add_special_tokens=has_special), one
@@ -115,33 +120,39 @@ class PromptBuilder:
         return find_middle_tokens(self._tokenizer.backend.token_to_id)
 
     @property
+    def _fill_mark(self) -> str | None:
+        return self._tokenizer.special_tokens.get("fill_token")
+
+    @property
     def middle_ends(self) -> tuple[int, ...]:
         """What ends a text that is filled in, beside the model's own ends."""
         tokens = self._middle_tokens
         return () if tokens is None else tokens.ends
 
     async def _around_middle(
-        self, prefix: str | list[int], suffix: str, *, has_special: bool
+        self, prefix: str | list[int], suffix: str, parameter: str, *, has_special: bool
     ) -> Prompt:
         """Raises `ApiError` for a model that was not trained to fill in."""
         tokens = self._middle_tokens
         if tokens is None:
             raise unsupported(
-                "suffix",
-                "the model's vocabulary has none of the tokens by which models fill in the middle. Leave it "
-                "out.",
+                parameter,
+                "the model's vocabulary has none of the tokens by which models fill in the middle. Leave out "
+                "what stands behind it.",
             )
-        if isinstance(prefix, str):
-            prefix = await self._encode(prefix, "prompt", add_special_tokens=False)
         encode = functools.partial(self._tokenizer.encode, add_special_tokens=False)
+        if isinstance(prefix, str):
+            whole = tokens.whole_prefix(prefix, encode)
+            prefix = await self._encode(whole, "prompt", add_special_tokens=False)
         most = _CHARS_PER_TOKEN * 2 * self.max_model_len
         if len(suffix) > most:
-            raise self._too_long("suffix", f"more than {self.max_model_len}")
+            raise self._too_long(parameter, f"more than {self.max_model_len}")
         behind = await self._run(
             functools.partial(tokens.encode_suffix, suffix, encode), len(suffix)
         )
         start = self._tokenizer.encode("") if has_special else []
-        return Prompt(tokens.prompt(start, prefix, self._known_ids(behind, "suffix")))
+        ids = tokens.prompt(start, prefix, self._known_ids(behind, parameter))
+        return Prompt(ids, is_filled_in=True)
 
     def _truncated(
         self,
@@ -156,7 +167,8 @@ class PromptBuilder:
             most = max(1, self.max_model_len - (1 if max_tokens is None else max_tokens))
         if len(prompt.token_ids) <= most:
             return prompt
-        return Prompt(Truncation(most, Side.LEFT).ids(prompt.token_ids))
+        ids = Truncation(most, Side.LEFT).ids(prompt.token_ids)
+        return Prompt(ids, is_filled_in=prompt.is_filled_in)
 
     async def pooled(
         self,
@@ -356,28 +368,6 @@ class PromptBuilder:
                 f"[0, {self._vocab_size - 1}].",
             )
         return ids
-
-
-def _template_variables(request: ChatCompletionRequest) -> dict[str, Any] | None:
-    """Raises `ApiError` where the documents are given twice."""
-    variables = request.template_variables
-    if not request.documents:
-        return variables
-    if (variables or {}).get("documents", request.documents) != request.documents:
-        raise invalid_value(
-            "documents",
-            "chat_template_kwargs holds documents, and so does the request, others; leave one out.",
-        )
-    return {**(variables or {}), "documents": request.documents}
-
-
-def _as_sent(
-    error: UnsupportedParameterError, request: ChatCompletionRequest
-) -> UnsupportedParameterError:
-    """Documents that stand beside the messages are told by that name."""
-    if not request.documents or error.parameter != "chat_template_kwargs.documents":
-        return error
-    return UnsupportedParameterError("documents", str(error).partition(": ")[2])
 
 
 def _num_chars(value: object) -> int:
