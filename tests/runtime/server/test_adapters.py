@@ -157,6 +157,7 @@ def test_bad_adapters_are_refused_by_name(served: Served) -> None:
         assert words in refused.json()["error"]["message"]
     taken = served.command("load", lora_name="demo", lora_path=str(served.folder / "one"))
     assert "the model's own" in taken.json()["error"]["message"]
+    assert taken.json()["error"]["param"] == "lora_name"
     own = served.command("unload", lora_name="demo")
     assert own.status_code == 400
     assert "the model's own name" in own.json()["error"]["message"]
@@ -164,6 +165,7 @@ def test_bad_adapters_are_refused_by_name(served: Served) -> None:
         odd = served.command("load", lora_name=name, lora_path=str(served.folder / "one"))
         assert odd.status_code == 400
         assert "printable" in odd.json()["error"]["message"]
+        assert odd.json()["error"]["param"] == "lora_name"
     assert served.command("load", lora_name="x").status_code == 400
     assert served.command("load", lora_name="x", lora_path="y", scale=2).status_code == 400
     url = f"{served.process.ops_url}/v1/load_lora_adapter"

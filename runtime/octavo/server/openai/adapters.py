@@ -111,7 +111,7 @@ class ServedAdapters(AdapterTable):
             ModelInvalidError, ModelUnsupportedError: Its files are not as they must be.
             EngineDeadError: The engine process ended.
         """
-        self._check(name, is_replacing=is_replacing)
+        self.check_name(name, is_replacing=is_replacing)
         adapter = ServedAdapter(name, next(self._ids), path, parent, int(time.time()))
         self._loading.add(name)
         try:
@@ -144,7 +144,8 @@ class ServedAdapters(AdapterTable):
         if self._publish is not None:
             await self._publish(self.all)
 
-    def _check(self, name: str, *, is_replacing: bool) -> None:
+    def check_name(self, name: str, *, is_replacing: bool) -> None:
+        """Raises `InvalidConfigurationError` for a name that no adapter may have."""
         if not 0 < len(name) <= _MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
             raise InvalidConfigurationError(
                 f"The adapter's name is {quoted(name)}; give 1 to {_MAX_NAME_CHARS} printable characters, "

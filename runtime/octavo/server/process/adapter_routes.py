@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
-from octavo.errors import OctavoError, UserError
+from octavo.errors import InvalidConfigurationError, OctavoError, UserError
 from octavo.server.http.asgi import JSON, AsgiApp, Receive, Scope, Send, header, respond
 from octavo.server.http.body import ClientDisconnectedError, decode_object, read_body
 from octavo.server.openai.api_errors import (
@@ -64,6 +64,10 @@ class AdapterRoutes:
     async def _load(self, body: bytes) -> str:
         adapters, request = self._attached(), _read(body, LoadLoraAdapter)
         name = request.lora_name
+        try:
+            adapters.check_name(name, is_replacing=request.load_inplace)
+        except InvalidConfigurationError as error:
+            raise invalid_value("lora_name", str(error), code="adapter_refused") from None
         await adapters.load(name, request.lora_path, is_replacing=request.load_inplace)
         return f"Success: LoRA adapter '{name}' added successfully."
 
