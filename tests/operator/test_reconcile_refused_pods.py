@@ -111,7 +111,7 @@ def test_a_replica_set_that_cannot_be_made_is_given_up_at_the_deadline() -> None
     world.edit(engine={"maxNumSeqs": 8})
     world.reconcile()
     failing = {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError"}
-    failing |= {"message": "exceeded quota", "lastTransitionTime": stamp(after(0))}
+    failing |= {"message": "exceeded quota", "lastUpdateTime": stamp(after(0))}
     world.deployment["status"] = {"observedGeneration": 1, "conditions": [failing]}
     world.seconds = 290
     assert world.reconcile() == pytest.approx(10)

@@ -95,9 +95,12 @@ def test_a_replica_set_that_is_refused_itself_is_told_while_the_controller_fails
     failing = deployment(
         "Progressing", "False", "ReplicaSetCreateError", message, observed=observed
     )
+    failing["status"]["conditions"][0]["lastUpdateTime"] = stamp(
+        after(60)
+    )  # a deadline passed before
     assert not DEPLOYMENT.is_refused(failing)
     found = DEPLOYMENT.finding(failing, ())
     assert (found is not None) is is_told
     if found is not None:
-        assert found.reason is Reason.QUOTA_EXCEEDED
+        assert (found.reason, found.since) == (Reason.QUOTA_EXCEEDED, after(60))
         assert not found.is_shortage, "one pod less makes no room for it"

@@ -57,10 +57,11 @@ def _of_the_set_itself(deployment: Manifest) -> Manifest | None:
     status = deployment.get("status", {})
     if status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0):
         return None
-    return next(
-        (each for each in _conditions(deployment) if each.get("reason") == "ReplicaSetCreateError"),
-        None,
-    )
+    for each in _conditions(deployment):
+        if each.get("reason") == "ReplicaSetCreateError":
+            # It went over to that maybe from another failure, which is no transition.
+            return {**each, "lastTransitionTime": each.get("lastUpdateTime")}
+    return None
 
 
 def _conditions(manifest: Manifest) -> Sequence[Manifest]:
