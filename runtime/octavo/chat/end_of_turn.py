@@ -19,7 +19,7 @@ from octavo.chat.template import ChatTemplate
 from octavo.errors import InvalidParameterError
 
 _QUESTION, _ANSWER, _NEXT = "octavoquestion", "octavoanswer", "octavonext"
-_THOUGHT = "octavothought"
+_SYSTEM, _THOUGHT = "octavosystem", "octavothought"
 _TOOLS: tuple[list[Mapping[str, Any]] | None, ...] = (None, [PROBE_TOOL])
 _CALLED = "octavocalled"  # none of the tools, which a template may show behind it
 _CALL = {
@@ -68,7 +68,19 @@ def _behind_answer(template: ChatTemplate, tokens: TokenView) -> int | None:
     followed = _rendered(template, 3)
     opening = tokens.encode(followed.partition(_QUESTION)[0])
     between = tokens.encode(_between(followed, _ANSWER, _NEXT))
-    return _first_special(_without_common_end(between, opening), tokens)
+    found = _first_special(_without_common_end(between, opening), tokens)
+    return _closing(template, tokens) if found is None else found
+
+
+def _closing(template: ChatTemplate, tokens: TokenView) -> int | None:
+    """What closes every turn, and opens none: some write a system message of their own before the first one,
+    so that what closes that stands before a question as it stands behind an answer."""
+    text = _rendered(template, 3, before=[{"role": "system", "content": _SYSTEM}])
+    found = _first_special(tokens.encode(_between(text, _ANSWER, _NEXT)), tokens)
+    if found in tokens.encode(text.partition(_SYSTEM)[0]):
+        return None
+    turns = (_between(text, _SYSTEM, _QUESTION), _between(text, _QUESTION, _ANSWER))
+    return found if all(found in tokens.encode(turn) for turn in turns) else None
 
 
 def _within_turn(template: ChatTemplate, tokens: TokenView) -> set[int]:
@@ -94,6 +106,7 @@ def _rendered(
     *,
     add_generation_prompt: bool = False,
     answer: Mapping[str, Any] = _MESSAGES[1],
+    before: Sequence[Mapping[str, Any]] = (),
     tried: Sequence[Sequence[Mapping[str, Any]] | None] = _TOOLS,
 ) -> str:
     """Empty where the template refuses; some that are made for tools fail without any."""
@@ -102,7 +115,9 @@ def _rendered(
     for tools in tried:
         try:
             return template.render(
-                messages, tools=tools, add_generation_prompt=add_generation_prompt
+                [*before, *messages],
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
             )
         except InvalidParameterError:
             continue

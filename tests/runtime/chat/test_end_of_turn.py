@@ -47,6 +47,12 @@ CALLED_ALONE = CALLED.replace(
     "{{ m.content or '' }}", "{{ m.content if not m.tool_calls else '' }}"
 )
 HEADED = "{% for m in messages %}<|head|>{{ m.role }}<|eot|>\n\n{{ m.content }}{% endfor %}"
+# As Qwen 1.5: with a system message of its own, and the last answer open.
+WITH_SYSTEM = (
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% if not loop.last or add_generation_prompt %}<|im_end|>\n{% endif %}{% endfor %}"
+)
 LAST_IS_OPEN = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
     "{% else %} {{ m.content }}{% if not loop.last %} <eos>{% endif %}{% endif %}{% endfor %}"
@@ -91,6 +97,7 @@ def ends(backend: Backend, *templates: str) -> list[str]:
         # Spaces and newlines before the end are text of the turn.
         (CHATML.replace("<|im_end|>", " \n\n<|im_end|>"), "<|im_end|>"),
         (LAST_IS_OPEN, "<eos>"),
+        (WITH_SYSTEM, "<|im_end|>"),
         # Of those made for tools some fail without any (Hermes 2 Pro, Command R+).
         ("{% for t in tools %}{{ t.function.name }}{% endfor %}" + CHATML, "<|im_end|>"),
         # What it writes behind the end opens something else.
@@ -112,6 +119,10 @@ def test_what_a_template_writes_behind_an_answer_ends_it(
         ),
         HEADED,
         PARTED,
+        OPENED.replace(
+            "<bos>", "<bos>{% if messages[0].role != 'system' %}<|User|>You help.{% endif %}"
+        ),
+        "{% if messages[0].role != 'system' %}<|head|>system<|eot|>You help.{% endif %}" + HEADED,
         CALLED,
         CALLED_ALONE,
         "{{ tools[0].function.name }}" + CALLED,
