@@ -193,11 +193,16 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _all_of(values: object, kind: type) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+    return isinstance(values, list | tuple) and all(_is_of(value, kind) for value in values)
 
 
 def _maps_ids(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, int) for key in value)
+    return isinstance(value, dict) and all(_is_of(key, int) for key in value)
+
+
+def _is_of(value: object, kind: type) -> bool:
+    # In Python True is 1, and no token.
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_number(

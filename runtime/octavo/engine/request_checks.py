@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from octavo.engine.messages import AddRequest
+from octavo.engine.requests.end_conditions import end_tokens
 from octavo.errors import ContextLengthExceededError, InvalidParameterError
 from octavo.worker.batch import ExecutorInfo
 
@@ -17,6 +18,7 @@ def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -
             "that ends in ForCausalLM and holds its head.",
         )
     _check_ids(request, info.vocab_size)
+    _check_minimum(request, info.vocab_size)
     _check_grammar(request)
     needed = len(request.prompt_token_ids) + needs_room(request)
     if needed > max_model_len:
@@ -57,6 +59,22 @@ def _check_ids(request: AddRequest, vocab_size: int) -> None:
                 name,
                 f"{name} holds the token id {token_id}; the model's ids lie in [0, {vocab_size - 1}].",
             )
+
+
+def _check_minimum(request: AddRequest, vocab_size: int) -> None:
+    """Some token must be left to be drawn before the minimum."""
+    params = request.sampling
+    if not params.min_tokens:
+        return
+    ends = end_tokens(params, request.end_token_ids, vocab_size)
+    drawn = range(vocab_size) if params.allowed_token_ids is None else params.allowed_token_ids
+    if all(token_id in ends for token_id in drawn):
+        raise InvalidParameterError(
+            "min_tokens",
+            f"min_tokens is {params.min_tokens}, and all tokens that may be drawn end the answer "
+            "(allowed_token_ids, stop_token_ids and the model's own ends). Leave min_tokens out, or "
+            "allow others.",
+        )
 
 
 def _check_grammar(request: AddRequest) -> None:

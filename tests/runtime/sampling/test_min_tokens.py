@@ -74,3 +74,32 @@ def test_a_grammar_says_itself_when_it_ends(llama: Path) -> None:
     params = SamplingParams(min_tokens=3, structured_outputs=outputs)
     with pytest.raises(InvalidParameterError, match="together with response_format"):
         core.add(AddRequest("a", [5], params, end_token_ids=(1,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "is_refused"),
+    [
+        ({"allowed_token_ids": list(ENDS[:3])}, True),
+        ({"allowed_token_ids": [*ENDS[:3], 4], "stop_token_ids": [4]}, True),
+        ({"stop_token_ids": list(range(VOCAB))}, True),
+        ({"allowed_token_ids": [4], "stop_token_ids": [4], "ignore_eos": True}, True),
+        ({"allowed_token_ids": [*ENDS[:3], 4]}, False),
+        ({"allowed_token_ids": list(ENDS[:3]), "ignore_eos": True}, False),
+        ({"allowed_token_ids": list(ENDS[:3]), "min_tokens": 0}, False),
+    ],
+    ids=str,
+)
+def test_a_minimum_that_leaves_no_token_is_refused(
+    llama: Path, options: dict[str, Any], is_refused: bool
+) -> None:
+    """Tokens that nobody allowed were drawn."""
+    core = EngineCore(EngineConfig(model=str(llama)), make_executor(llama), is_debugging=True)
+    params = SamplingParams(**{"min_tokens": 3, "max_tokens": 5, **options})
+    request = AddRequest("a", [5, 6], params, end_token_ids=ENDS)
+    if is_refused:
+        with pytest.raises(InvalidParameterError, match="all tokens that may be drawn end"):
+            core.add(request)
+        return
+    core.add(request)
+    (tokens,) = run_to_end(core).values()
+    assert {*tokens} <= {*options["allowed_token_ids"]}
