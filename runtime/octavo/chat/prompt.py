@@ -52,7 +52,7 @@ def render_chat(
             message's calls, of a call's result, of the tools or documents, or the template does not read one
             of `template_kwargs`.
     """
-    variables = dict(template_kwargs or {})
+    variables = _variables(template_kwargs)
     known = template_messages(messages)
     if tools is not None:
         check_tools(tools)
@@ -93,6 +93,17 @@ def render_chat(
     if variables.get("documents"):
         check.documents()
     return _unfinished(render, known) if continue_final_message else prompt
+
+
+def _variables(given: object) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InvalidParameterError(
+            "chat_template_kwargs",
+            f"chat_template_kwargs is {given!r:.80}; it must be an object of variables by name.",
+        )
+    return dict(given)
 
 
 def _at_its_place(

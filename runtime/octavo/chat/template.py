@@ -109,8 +109,8 @@ class ChatTemplate:
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,
-            **{name: _plain(value) for name, value in values.items()},
-            "messages": [_with_reasoning(_plain(message)) for message in messages],
+            **{name: _plain(value, _parameter(name)) for name, value in values.items()},
+            "messages": [_with_reasoning(_plain(message, "messages")) for message in messages],
         }
         try:
             return self._template.render(variables)
@@ -175,18 +175,23 @@ def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _plain(value: Any) -> Any:
+def _parameter(variable: str) -> str:
+    return variable if variable in ("messages", "tools") else "chat_template_kwargs"
+
+
+def _plain(value: Any, parameter: str) -> Any:
     """JSON values only: an object with methods would widen what the template can reach."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, parameter) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, parameter) for item in value]
     if isinstance(value, str):
         return str.__str__(value)
     raise InvalidParameterError(
-        "messages", f"A message holds a {type(value).__name__}; only JSON values can be rendered."
+        parameter,
+        f"{parameter} holds a value of the type {type(value).__name__}; only JSON's values can be rendered.",
     )
 
 

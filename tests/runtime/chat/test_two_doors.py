@@ -125,3 +125,22 @@ def test_half_a_character_is_refused(llm: LLM) -> None:
     for run in (llm.generate, lambda text: llm.chat([{"role": "user", "content": text}])):
         with pytest.raises(InvalidParameterError, match="surrogate"):
             run("\ud800")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"chat_template_kwargs": "x"}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {1: 2}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"documents": [{5}]}}, "chat_template_kwargs"),
+        ({"tools": [{**TOOL, "function": {"name": "f", "parameters": {"a": {5}}}}]}, "tools"),
+        ({"messages": [{**USER, "x": {5}}]}, "messages.0"),
+    ],
+    ids=str,
+)
+def test_what_json_does_not_have_is_told_with_its_argument(
+    llm: LLM, wrong: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        llm.chat(**{"messages": [USER], **wrong}, sampling_params=SamplingParams(max_tokens=1))
+    assert caught.value.parameter == place
