@@ -192,7 +192,7 @@ def _told(
         decided.first_made,
         duration_seconds(context.spec.rollout.progress_deadline),
         now,
-        unmade_since=unmade.since if unmade and not is_refused else None,
+        unmade_since=workload.unmade_since(live, observed.makers),
     )
     refused_wait = _UNTOLD_SECONDS if is_refused else None
     return _Told(

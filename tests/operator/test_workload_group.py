@@ -93,6 +93,9 @@ class Groups:
     def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
         return None
 
+    def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> None:
+        return None
+
     def given_up_since(self, live: Manifest) -> None:
         return None
 

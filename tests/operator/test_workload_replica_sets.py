@@ -84,23 +84,36 @@ def test_where_they_may_not_be_read_the_first_refusal_is_told_as_that() -> None:
     assert "Role is of an older chart" in found.message
 
 
-@pytest.mark.parametrize(("observed", "is_told"), [(None, True), (1, True), (2, False)])
-def test_a_replica_set_that_is_refused_itself_is_told_while_the_controller_fails_at_it(
-    observed: int | None, is_told: bool
+@pytest.mark.parametrize(
+    ("observed", "sets", "is_told"),
+    [
+        (None, [], True),
+        (1, [replica_set(1, revision="old")], True),
+        # The spec went back to one that there is: the condition stays until something moves.
+        (2, [replica_set(1, revision="new"), replica_set(2, revision="old")], False),
+        # It was taken away.
+        (2, [replica_set(1, revision="old"), replica_set(2, revision="new", owner="x")], True),
+        (2, None, False),
+    ],
+)
+def test_a_replica_set_that_is_refused_itself_is_told_while_there_is_none(
+    observed: int | None, sets: list[dict[str, Any]] | None, is_told: bool
 ) -> None:
-    """It notes the generation when it has made one, and keeps the condition until something moves."""
+    """Its controller notes the generation when it has made one, and keeps the condition."""
     message = (
         'replicasets.apps "a" is forbidden: exceeded quota: q, requested: count/replicasets.apps=1'
     )
     failing = deployment(
         "Progressing", "False", "ReplicaSetCreateError", message, observed=observed
     )
+    failing["spec"] = {"template": {"metadata": {"labels": {"octavo.dev/revision": "new"}}}}
     failing["status"]["conditions"][0]["lastUpdateTime"] = stamp(
         after(60)
     )  # a deadline passed before
-    assert not DEPLOYMENT.is_refused(failing)
-    found = DEPLOYMENT.finding(failing, ())
+    assert DEPLOYMENT.is_refused(failing)
+    found = DEPLOYMENT.finding(failing, sets)
     assert (found is not None) is is_told
+    assert DEPLOYMENT.unmade_since(failing, sets) == (after(60) if is_told else None)
     if found is not None:
         assert (found.reason, found.since) == (Reason.QUOTA_EXCEEDED, after(60))
         assert not found.is_shortage, "one pod less makes no room for it"

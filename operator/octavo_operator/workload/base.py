@@ -79,6 +79,9 @@ class Workload(Protocol):
             makers: Those with the labels of its pods, where it is refused; None where they may not be read.
         """
 
+    def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> datetime | None:
+        """Since when what makes its pods cannot be made itself, which Kubernetes never gives up."""
+
     def given_up_since(self, live: Manifest) -> datetime | None:
         """Since when it says that a rollout went on without progress for the deadline that it had; None while
         it does not."""

@@ -139,11 +139,15 @@ class Deployment:
         where = key_of(live)
         restart = f"kubectl -n {where.namespace} rollout restart deployment/{where.name}"
         found = refused_pods.explain(told.get("message", ""), time_of(told), restart)
-        if not self.is_refused(live):
+        if replica_sets.unmade(live, makers) is not None:
             return replace(found, is_shortage=False)  # one pod less makes room for no ReplicaSet
         if makers is None:
             return replace(found, message=f"{found.message}; {_FIRST_REFUSAL}")
         return found
+
+    def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> datetime | None:
+        told = replica_sets.unmade(live, makers)
+        return None if told is None else time_of(told)
 
     def given_up_since(self, live: Manifest) -> datetime | None:
         """As its Progressing condition tells."""

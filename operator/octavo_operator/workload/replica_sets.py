@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from octavo_operator.manifest import Manifest, current_conditions, is_owned_by
+from octavo_operator.names import REVISION_LABEL
 from octavo_operator.pods import time_of
 
 _NUMBER_ANNOTATION = "deployment.kubernetes.io/revision"
@@ -18,8 +19,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def is_refused(deployment: Manifest) -> bool:
-    """Whether pods of one of its ReplicaSets are refused."""
-    return _of_pods(current_conditions(deployment)) is not None
+    """Whether it tells of pods that are refused, or of a ReplicaSet, which may be over."""
+    pods = _of_pods(current_conditions(deployment))
+    return pods is not None or _of_a_set(deployment) is not None
 
 
 def refusal(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Manifest | None:
@@ -27,13 +29,12 @@ def refusal(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Ma
 
     Args:
         replica_sets: Those that have the labels of its pods; None where they are not known, and the
-            Deployment's own condition is all that there is.
+            Deployment's own conditions are all that there is.
     """
     told = _of_pods(current_conditions(deployment))
     if told is None:
-        return _of_the_set_itself(deployment)
-    uid = deployment["metadata"].get("uid", "")
-    ours = [each for each in replica_sets or () if is_owned_by(each, uid)]
+        return unmade(deployment, replica_sets)
+    ours = _owned(deployment, replica_sets)
     if not ours:
         return told
     newest, *former = sorted(ours, key=_number, reverse=True)
@@ -46,17 +47,31 @@ def refusal(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Ma
     return next(later, None)
 
 
+def unmade(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Manifest | None:
+    """The condition that tells why the ReplicaSet of this spec itself cannot be made, if so. It stays until
+    something moves; a controller that cannot make one notes no generation, unless it had made it before."""
+    told = _of_a_set(deployment)
+    seen = deployment.get("status", {}).get("observedGeneration", 0)
+    if told is None or seen < deployment["metadata"].get("generation", 0):
+        return told
+    if replica_sets is None:
+        return None
+    revision = _revision(deployment)
+    is_there = any(_revision(each) == revision for each in _owned(deployment, replica_sets))
+    return None if is_there else told
+
+
+def _owned(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> list[Manifest]:
+    uid = deployment["metadata"].get("uid", "")
+    return [each for each in replica_sets or () if is_owned_by(each, uid)]
+
+
 def _of_pods(conditions: Iterable[Manifest]) -> Manifest | None:
     failures = (each for each in conditions if each["type"] == "ReplicaFailure")
     return next((each for each in failures if each["status"] == "True"), None)
 
 
-def _of_the_set_itself(deployment: Manifest) -> Manifest | None:
-    """That the ReplicaSet of this spec is refused. A controller that cannot make it does not note the
-    generation that it has seen; once it does, what it told is over."""
-    status = deployment.get("status", {})
-    if status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0):
-        return None
+def _of_a_set(deployment: Manifest) -> Manifest | None:
     for each in _conditions(deployment):
         if each.get("reason") == "ReplicaSetCreateError":
             # It went over to that maybe from another failure, which is no transition.
@@ -66,6 +81,13 @@ def _of_the_set_itself(deployment: Manifest) -> Manifest | None:
 
 def _conditions(manifest: Manifest) -> Sequence[Manifest]:
     return tuple(manifest.get("status", {}).get("conditions", ()))
+
+
+def _revision(maker: Manifest) -> str | None:
+    """What it makes, by our own label."""
+    labels = maker["spec"].get("template", {}).get("metadata", {}).get("labels", {})
+    revision: str | None = labels.get(REVISION_LABEL)
+    return revision
 
 
 def _number(replica_set: Manifest) -> int:

@@ -198,6 +198,7 @@ def replica_set(
     since: datetime = NOW,
     made: datetime = NOW,
     owner: str = "mine",
+    revision: str = "",
 ) -> Manifest:
     """The ReplicaSet of a Deployment's rollout of this number, whose pods may be refused."""
     condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
@@ -215,5 +216,6 @@ def replica_set(
                 {"kind": "Deployment", "name": KEY.name, "uid": owner, "controller": True}
             ],
         },
+        "spec": {"template": {"metadata": {"labels": {"octavo.dev/revision": revision}}}},
         "status": {"conditions": [condition] if refusal else []},
     }
