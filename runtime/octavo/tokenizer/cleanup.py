@@ -6,6 +6,8 @@ is a part of the decoder, so that whole texts and streamed ones get it.
 
 from __future__ import annotations
 
+import re
+
 from tokenizers import decoders
 from tokenizers.decoders import Decoder
 
@@ -21,6 +23,7 @@ _JOINED = {
     " 've": "'ve",
     " 're": "'re",
 }
+_OPEN = re.compile(r"[ '][ 'nvr]*\Z")
 _NO_PREFIX = "\ufdd0"  # no character of any text
 
 
@@ -30,3 +33,16 @@ def with_cleanup(decoder: Decoder | None) -> Decoder:
     first = decoder or decoders.WordPiece(prefix=_NO_PREFIX, cleanup=False)
     replaced = [decoders.Replace(text, joined) for text, joined in _JOINED.items()]
     return decoders.Sequence([first, decoders.Fuse(), *replaced])
+
+
+def has_cleanup(decoder: Decoder | None) -> bool:
+    """Whether `with_cleanup` has made it."""
+    return isinstance(decoder, decoders.Sequence) and all(
+        repr(decoders.Replace(text, joined)) in repr(decoder) for text, joined in _JOINED.items()
+    )
+
+
+def may_be_joined(text: str) -> bool:
+    """Whether what follows a cleaned text may change how its end is written. All that is joined begins with a
+    space, which may be joined already, and has these alone but for its last character."""
+    return _OPEN.search(text) is not None

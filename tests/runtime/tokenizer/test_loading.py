@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import random
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2Tokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
@@ -135,6 +136,49 @@ def test_cleaned_text_is_streamed_as_it_is_decoded(tmp_path: Path, kind: Any) ->
     assert " ." not in text
     stream = IncrementalDetokenizer(ours.backend, [], skip_special_tokens=True)
     assert "".join([*map(stream.push, ids), stream.flush()]) == text
+
+
+SPLIT = [
+    "do",
+    "n",
+    "'",
+    "t",
+    "n't",
+    "'m",
+    "'s",
+    "'ve",
+    "ve",
+    "'re",
+    "re",
+    ".",
+    "?",
+    "!",
+    ",",
+    "world",
+]
+SPLIT += ["s", "##n", "##'", "##.", "##t", "##'t"]
+
+
+@pytest.mark.parametrize("decoder", [None, decoders.WordPiece(cleanup=False), decoders.WordPiece()])
+def test_what_cleanup_may_join_with_the_next_token_waits_for_it(
+    tmp_path: Path, decoder: Any
+) -> None:
+    """Wherever an answer is cut, the pieces of its stream are its text as transformers decodes it."""
+    vocabulary = {word: number for number, word in enumerate(["[UNK]", *SPLIT])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    if decoder is not None:
+        backend.decoder = decoder
+    write(tmp_path, backend, clean_up_tokenization_spaces=True)
+    ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    chance = random.Random(1)  # noqa: S311
+    texts = [["world", "'", "s"], ["do", "n", "'", "t", "."], ["world", "'", "'", "'", "do"]]
+    texts += [chance.choices(SPLIT, k=chance.randint(1, 9)) for _ in range(300)]
+    for text in texts:
+        ids = [vocabulary[word] for word in text]
+        for end in range(1, len(ids) + 1):
+            stream = IncrementalDetokenizer(ours.backend, [], skip_special_tokens=True)
+            told = "".join([*map(stream.push, ids[:end]), stream.flush()])
+            assert told == theirs.decode(ids[:end]), text[:end]
 
 
 def test_words_that_begin_with_a_zero_byte_are_kept_by_the_cleanup(tmp_path: Path) -> None:
