@@ -139,6 +139,12 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, Any]], list[str]]] = [
         ],
     ),
     (
+        "gemma4",
+        {"type": "array", "items": {"type": "integer"}, "maxItems": 1},
+        [(gemma("[]"), []), (gemma("[3]"), [3])],
+        [gemma("[3,4]")],
+    ),
+    (
         "pythonic",
         {"enum": ["a", "b'c", True, None, 1.5]},
         [

@@ -140,7 +140,7 @@ class QuotedArgumentRules:
         if most == 0:
             return _NOTHING
         times = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
-        more = f"({self.literal(self.separator)} {item}){{{times}}}"
+        more = "" if most == 1 else f"({self.literal(self.separator)} {item}){{{times}}}"
         return f"{item} {more}" if least else f"({item} {more})?"
 
     def _terminal(self, rule: str, text: Text) -> str:
