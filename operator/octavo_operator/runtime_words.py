@@ -22,6 +22,8 @@ _FIELDS = {
     for name, field in EngineSpec.model_fields.items()
 }
 _FLAG = re.compile("|".join(rf"(?<![\w-]){flag}(?![\w-])" for flag in _FIELDS))
+# Where the runtime names both.
+_TWICE = re.compile(r"(spec\.engine\.\w+)((?: \w+)?) \(\1\)")
 _UNKNOWN = re.compile(r"No such option: (--[\w-]+)")
 # As the runtime begins them; what guesses of itself has no model.
 _OF_DRAFT = re.compile(
@@ -54,6 +56,7 @@ def in_words_of_spec(message: str, written: Written) -> str:
     message = _FORMS.sub(_FORMS_OF_SPEC, message)
     source = _source_of_flags(message, written.extra_flags)
     message = _FLAG.sub(lambda found: _FIELDS[found[0]], message)
+    message = _TWICE.sub(r"\1\2", message)
     if source:
         return source + message
     return DRAFT_FIELD + message[found.end() :] if (found := _OF_DRAFT.match(message)) else message

@@ -11,6 +11,7 @@ from octavo.config import EngineConfig
 from octavo.draft_source import with_draft_model
 from octavo.errors import ModelInvalidError, OctavoError
 from octavo.models.registry import read_model_config
+from octavo.quantization.choose import _LEAVE_OUT
 from octavo.server.process.flag_names import in_flags
 from octavo.speculative_config import SpeculativeConfig, SpeculativeMethod
 from octavo.worker.start.draft import DRAFT_MODEL
@@ -106,3 +107,11 @@ def test_a_flag_that_an_older_runtime_does_not_know_is_told_by_its_field() -> No
         "the runtime's image is older than the operator (spec.runtime): "
         "No such option: spec.engine.maxModelLen"
     )
+
+
+def test_a_field_that_stands_behind_its_flag_is_told_once() -> None:
+    assert in_words_of_spec(f"Use a checkpoint, or {_LEAVE_OUT}.", written_in({})) == (
+        "Use a checkpoint, or leave spec.engine.quantization out."
+    )
+    told = "Use --kv-cache-dtype auto (spec.engine.kvCacheDtype)."
+    assert in_words_of_spec(told, written_in({})) == "Use spec.engine.kvCacheDtype auto."

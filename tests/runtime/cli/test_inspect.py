@@ -269,7 +269,7 @@ def test_seats_that_a_gpu_has_no_room_for_are_named(
     size = format_bytes(gpu["adapter_bytes"])
     assert f"{size} are seats of adapters: lower --max-loras or --max-lora-rank." in gpu["problem"]
     assert run(["inspect", str(tmp_path), "--max-loras", "2"]) == 3
-    assert "enable_lora" in capsys.readouterr().err
+    assert "--enable-lora" in capsys.readouterr().err
 
 
 def test_what_cannot_be_served_is_told_as_by_a_start(
