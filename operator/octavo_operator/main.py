@@ -18,7 +18,8 @@ _OUR_ERROR = 1
 
 
 def main() -> int:
-    """The exit status: 0 when asked to stop, 3 for wrong settings, 1 when the operator failed."""
+    """The exit status: 0 when asked to stop, 3 for wrong settings, 1 when the operator failed or
+    lost the lease. The last line says why: it is what the pod's status shows."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -29,6 +30,9 @@ def main() -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(_run(settings))
+    except app.LostLease as error:
+        structlog.get_logger().error("operator ended", why=str(error))
+        return _OUR_ERROR
     except Exception as error:
         structlog.get_logger().error("operator failed", error=_in_one_line(error), exc_info=error)
         return _OUR_ERROR

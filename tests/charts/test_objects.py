@@ -45,6 +45,11 @@ def test_operator_meets_the_restricted_pod_security_standard() -> None:
     assert all("hostPath" not in volume for volume in pod["volumes"])
 
 
+def test_the_pod_s_status_shows_the_operator_s_last_words() -> None:
+    _, container = operator(render())
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
 def test_variables_and_volumes_of_the_user_s_stand_beside_the_chart_s() -> None:
     objects = render(
         "extraEnv[0].name=HTTPS_PROXY",

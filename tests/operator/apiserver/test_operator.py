@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -153,7 +154,10 @@ def test_a_leader_that_froze_is_replaced_within_20_seconds_and_does_no_harm_when
         one.send(signal.SIGCONT)
     assert cluster.children()["Service"]["metadata"]["uid"] != before
     assert one.stop(None) == 1
-    assert one.says("lost the lease")
+    last = json.loads(one.text().splitlines()[-1])
+    assert last["event"] == "operator ended"
+    assert last["why"].startswith("lost the lease")
+    assert "Traceback" not in one.text()
     assert one.text().count('"child"') == written
     assert cluster.versions() == versions
     assert two.stop() == 0

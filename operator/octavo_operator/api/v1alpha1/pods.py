@@ -225,7 +225,9 @@ class RolloutSpec(ApiModel):
     )
     drain_timeout: Duration = Field(
         default="5m",
-        description=f"How long a leaving pod may finish its requests; at most {MAX_DRAIN_TIMEOUT}.",
+        description="How long a leaving pod may finish its requests; those that take longer are cut. New "
+        "connections are answered for at most half of it, and five seconds: a small value loses requests "
+        f"where a busy cluster still sends some then. At most {MAX_DRAIN_TIMEOUT}.",
     )
     progress_deadline: Duration = Field(
         default="30m",
