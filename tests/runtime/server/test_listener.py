@@ -136,8 +136,8 @@ def test_an_old_connection_ends_with_its_next_answer(monkeypatch: pytest.MonkeyP
     [
         b"",
         b"GET / HT",
-        b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n{",
-        b"GET / HTTP/1.1\r\n\r\nGET",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{",
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET",
     ],
     ids=["nothing", "headers", "body", "second request"],
 )
@@ -190,7 +190,9 @@ def test_a_long_answer_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         server = Listener(slow, socket.create_server(("127.0.0.1", 0)))
         await server.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b"POST / HTTP/1.1\r\ncontent-length: 6\r\nconnection: close\r\n\r\na body")
+        writer.write(
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\nconnection: close\r\n\r\na body"
+        )
         answer = await reader.read()
         writer.close()
         await server.stop()
@@ -220,7 +222,7 @@ def test_a_connection_that_was_just_opened_gets_its_answer(
             assert not server._server.should_exit  # it waits for what was just opened
         else:
             server.close_idle_connections()
-        writer.write(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         answer = await reader.read()
         await (stopping if is_stopping else server.stop())
         writer.close()
@@ -243,7 +245,7 @@ def test_a_connection_that_asks_nothing_does_not_hold_up_the_end() -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"GET / HTTP/1.1\r\nx: ", b"POST / HTTP/1.1\r\ncontent-length: 99999999\r\n\r\n"],
+    [b"GET / HTTP/1.1\r\nx: ", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n"],
     ids=["headers", "body"],
 )
 def test_a_byte_now_and_then_keeps_no_connection(
@@ -310,7 +312,7 @@ def test_more_connections_than_there_may_be_are_refused(monkeypatch: pytest.Monk
         first, kept = await connect(server)
         second, refused = await asyncio.open_connection("127.0.0.1", server.port)
         told = await second.read()
-        kept.write(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        kept.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         answer = await first.read()
         for writer in (kept, refused):
             writer.close()
@@ -331,7 +333,7 @@ def test_too_many_headers_are_refused() -> None:
         for count in (250, 300):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             headers = b"".join(b"x-%d: 1\r\n" % number for number in range(count))
-            writer.write(b"GET / HTTP/1.1\r\nconnection: close\r\n" + headers + b"\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + headers + b"\r\n")
             answers.append(await reader.read())
             writer.close()
         await server.stop()

@@ -240,6 +240,9 @@ class Hostility:
                 b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n{}",
                 b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
                 b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+                b"GET /health HTTP/1.1\r\n\r\n" + _LAST,
+                b"GET /health HTTP/2.0\r\nhost: a b\r\n\r\n" + _LAST,
+                b"POST /tokenize HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
                 b"GET /%ff%00 HTTP/1.1\r\nhost: x\r\n\r\n" * 20 + _LAST,
                 b"OPTIONS * HTTP/1.1\r\norigin: null\r\n" + _LAST.partition(b"\r\n")[2],
             ]

@@ -12,11 +12,18 @@ import sys
 from typing import Any
 
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from octavo.server.anthropic.errors import error_body
 from octavo.server.http.asgi import IS_FIRST
 from octavo.server.http.no_http import SHOWN_BYTES, no_http
 from octavo.server.http.parser import RequestParser
+from octavo.server.http.request_head import head_fault
+from octavo.server.http.request_id import request_id
 from octavo.server.http.sockets import most_connections
 from octavo.server.openai.api_errors import ApiError
 
@@ -35,9 +42,6 @@ _MAX_HEADERS = 256
 _TOO_LONG = (
     f"The request's path and headers are longer than {_MAX_HEADER_BYTES} bytes, which is the limit. "
     "Send fewer or shorter ones."
-)
-_TUNNEL = (
-    "This server is no proxy: it has no method CONNECT. Take it out of the client's proxy settings."
 )
 
 
@@ -60,8 +64,8 @@ class Connection(HttpToolsProtocol):
     _give_up: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _answered: RequestResponseCycle | None = None
-    _refusal: ApiError | None = None
-    """Of what came behind requests that are still being answered."""
+    _refusal: bytes | None = None
+    """Answer to what came behind requests that are still being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -73,7 +77,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > most_connections():
             message = "The server has too many connections. Try again later."
             error = ApiError(503, message, code="too_many_connections")
-            self._refuse(b"503 Service Unavailable", error)
+            self._refuse(self._answer_to(error))
         self._watch_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,15 +144,16 @@ class Connection(HttpToolsProtocol):
             raise ValueError
 
     def on_headers_complete(self) -> None:
-        if self.parser.get_method() == b"CONNECT":
-            self._fault = _TUNNEL
+        version = self.parser.get_http_version()
+        self._fault = head_fault(self.parser.get_method(), version, self.headers)
+        if self._fault is not None:
             raise ValueError
         self._in_body = True
         self._watch_request()
         super().on_headers_complete()
         if self.loop.time() >= self._last_answer_at:
             self.cycle.keep_alive = False
-        if self.scope["http_version"] == "1.0":
+        if version == "1.0":
             _answer_without_chunks(self.cycle)
 
     def on_message_complete(self) -> None:
@@ -193,7 +198,7 @@ class Connection(HttpToolsProtocol):
         if self._fault is None:
             why = str(sys.exception() or "")
             self._fault = no_http(self._begin, why, is_plain=self.config.ssl is None)
-        error = ApiError(400, self._fault, code="invalid_http")
+        refusal = self._answer_to(ApiError(400, self._fault, code="invalid_http"))
         answered = self._answered
         is_busy = answered is not None and not answered.response_complete
         if self._in_body and self.pipeline and self.pipeline[0][0] is self.cycle:
@@ -204,26 +209,37 @@ class Connection(HttpToolsProtocol):
                 return
             is_busy = False
         if is_busy:
-            self._refusal = error
+            self._refusal = refusal
             self._in_body = self._is_incomplete = False
             self._watch_request()
         else:
-            self._refuse(b"400 Bad Request", error)
+            self._refuse(refusal)
 
     def on_response_complete(self) -> None:
         is_last = not self.pipeline
         super().on_response_complete()
         if is_last and self._refusal is not None and not self.transport.is_closing():
             self._unset_keepalive_if_required()
-            self._refuse(b"400 Bad Request", self._refusal)
+            self._refuse(self._refusal)
 
-    def _refuse(self, status: bytes, error: ApiError) -> None:
-        body = error.body()
-        head: list[Any] = [
-            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n" % status,
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
-        ]
-        self.transport.write(b"".join([*head, body]))
+    def _answer_to(self, error: ApiError) -> bytes:
+        """In the shape of the route, as far as its request has come."""
+        is_asking = self.has_asked and self._is_incomplete
+        path = self.url.decode("latin-1") if is_asking else ""
+        name = request_id(self.headers if is_asking else ())
+        body = error_body(error, path, name)
+        has_body = not (path and self.parser.get_method() == b"HEAD")
+        return b"".join(
+            [
+                STATUS_LINE[error.status],
+                b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body),
+                b"x-request-id: %s\r\nconnection: close\r\n\r\n" % name.encode(),
+                body if has_body else b"",
+            ]
+        )
+
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
         self.transport.close()
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from octavo.server.http.addresses import url_host
-from octavo.server.http.asgi import Scope
+from octavo.server.http.asgi import Scope, header
 from octavo.server.http.origin import NUMBER
 from octavo.server.openai.api_errors import ApiError
 
@@ -62,6 +62,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def host_of(value: str) -> str | None:
+    """The name or address in a `Host`, in lower case, without port and a full name's dot; None: it is neither
+    of them."""
+    found = _HOST.fullmatch(value.lower())
+    return None if found is None else found["name"].removesuffix(".")
+
+
 class AllowedHosts:
     """Names as `normalized_host` takes them, beside addresses and `localhost`. Raises `ValueError`."""
 
@@ -72,23 +79,13 @@ class AllowedHosts:
         self._suffixes = tuple(name[1:] for name in known if name.startswith("*."))
 
     def check(self, scope: Scope) -> None:
-        """Raises `ApiError`: 400 where there is not one name, or what is none, 403 for one that is not
-        allowed."""
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) > 1 or (not hosts and scope.get("http_version") == "1.1"):
-            message = (
-                f"The request has {len(hosts)} Host headers; HTTP/1.1 wants one. Send the server's name or "
-                "address there, once."
-            )
-            raise ApiError(400, message, code="invalid_http")
-        if not hosts or self._is_any:
+        """Raises `ApiError` (403) where `Host` has a name that is not allowed. A request of HTTP/1.0 may have
+        none, which no browser sends."""
+        host = header(scope, b"host")
+        if host is None or self._is_any:
             return
-        host = bytes(hosts[0]).decode("latin-1").lower()
-        found = _HOST.fullmatch(host)
-        if found is None:
-            message = f"Host is {host[:256]!r}; it must be a name or an address, and perhaps : and a port."
-            raise ApiError(400, message, code="invalid_http")
-        if not self._is_allowed(found["name"].removesuffix(".")):
+        name = host_of(host)
+        if name is None or not self._is_allowed(name):
             raise ApiError(
                 403,
                 f"This server does not answer as {host[:256]!r}. Add the name to --allowed-hosts, or ask by "

@@ -8,8 +8,6 @@ request, and turns whatever is raised into an error object: no stack trace reach
 from __future__ import annotations
 
 import asyncio
-import re
-import uuid
 from collections.abc import Collection, Sequence
 
 import structlog
@@ -33,6 +31,7 @@ from octavo.server.http.deadline import read_deadline
 from octavo.server.http.hosts import ANY, AllowedHosts
 from octavo.server.http.key_use import KeyAccounts, KeyUse, OwnAccounts, entered
 from octavo.server.http.page import Page
+from octavo.server.http.request_id import request_id
 from octavo.server.openai.api_errors import ApiError, from_octavo_error, internal_error, not_serving
 from octavo.server.process.api_keys import ApiKeys, Key
 from octavo.server.process.lifecycle import Lifecycle, State
@@ -43,7 +42,6 @@ log = structlog.get_logger("octavo.server")
 _OPEN_PATHS = frozenset({"/health", "/version"})
 _TOLD_STATES = (State.STARTING, State.FALLING_ASLEEP, State.SLEEPING, State.FAILED)
 PAGE_TYPE = "text/html; charset=utf-8"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def authorise(keys: ApiKeys, authorization: str | None, x_api_key: str | None = None) -> Key | None:
@@ -116,9 +114,9 @@ class Middleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrival = asyncio.get_running_loop().time()
-        request_id = _request_id(scope)
-        scope = _as_routed(scope, request_id)
-        response = _Response(send, request_id, self._lifecycle)
+        name = request_id(scope["headers"])
+        scope = _as_routed(scope, name)
+        response = _Response(send, name, self._lifecycle)
         self.num_in_flight += 1
         try:
             use = None
@@ -139,8 +137,8 @@ class Middleware:
         except ClientDisconnectedError:
             pass  # the request's own log line says so
         except Exception:
-            log.exception("request failed", request_id=request_id, path=scope["path"])
-            await self._fail(response, internal_error(request_id), scope)
+            log.exception("request failed", request_id=name, path=scope["path"])
+            await self._fail(response, internal_error(name), scope)
         finally:
             self.num_in_flight -= 1
 
@@ -196,10 +194,3 @@ def _as_routed(scope: Scope, request_id: str) -> Scope:
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
     path = scope["path"].rstrip("/") or "/"
     return {**scope, "method": method, "path": path, "request_id": request_id}
-
-
-def _request_id(scope: Scope) -> str:
-    given = header(scope, b"x-request-id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return uuid.uuid4().hex
