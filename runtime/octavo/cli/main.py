@@ -13,7 +13,6 @@ from octavo.cli.flags import spread
 from octavo.cli.help import Command
 
 _USAGE_STATUS = 2
-_COMMANDS = ("serve", "fetch", "inspect", "chat", "top", "bench")
 _POD_COMMANDS = ("serve", "fetch")
 
 app = typer.Typer(
@@ -84,6 +83,16 @@ def _usage_error(arguments: list[str], error: typer.TyperException) -> int:
         return USER_ERROR_STATUS
     if not message:  # `octavo` alone: its help has been printed
         return _USAGE_STATUS
-    hint = f"octavo {command} --help" if command in _COMMANDS else "octavo --help"
-    print(f"octavo: {message} (see {hint})", file=sys.stderr)
+    print(f"octavo: {message} (see {_command_path(arguments)} --help)", file=sys.stderr)
     return _USAGE_STATUS
+
+
+def _command_path(arguments: list[str]) -> str:
+    """The command whose flags these are; of not every error typer knows it."""
+    words, found = ["octavo"], typer.main.get_command(app)
+    for one in arguments:
+        below = getattr(found, "commands", {})  # of a group
+        if one in below:
+            found = below[one]
+            words.append(one)
+    return " ".join(words)

@@ -37,6 +37,27 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "Usage: octavo" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["bench", "serve", "--num-prompts", "0"], "octavo bench serve"),
+        (["bench", "serve", "--nothing"], "octavo bench serve"),
+        (["bench", "serve", "--num-prompts"], "octavo bench serve"),
+        (["bench", "serve", "more"], "octavo bench serve"),
+        (["bench", "--num-prompts", "4"], "octavo bench"),
+        (["bench", "nothing"], "octavo bench"),
+        (["top", "--nothing"], "octavo top"),
+        (["nothing"], "octavo"),
+        (["--nothing"], "octavo"),
+    ],
+)
+def test_a_wrong_flag_leads_to_the_help_that_tells_the_right_ones(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.endswith(f" (see {command} --help)\n")
+
+
 def test_serve_names_only_flags_that_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--help"]) == 0
     shown = capsys.readouterr().out
