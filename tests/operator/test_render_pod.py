@@ -175,6 +175,10 @@ def test_the_startup_probe_outlasts_every_progress_deadline() -> None:
             {"secretRef": {"name": "keys", "key": "token"}},
             {"secretName": "keys", "items": [{"key": "token", "path": "token"}]},
         ),
+        (  # a file that the server reads: no hidden one
+            {"secretRef": {"name": "keys", "key": ".token"}},
+            {"secretName": "keys", "items": [{"key": ".token", "path": "token"}]},
+        ),
         ({"keysFrom": {"secretRef": {"name": "keys"}}}, {"secretName": "keys"}),
     ],
 )

@@ -81,7 +81,7 @@ def _source(auth: AuthSpec) -> SecretVolumeSource:
     reference = auth.secret_ref
     return {
         "secretName": reference.name,
-        # What else the Secret holds is not the pod's to see, nor a key.
-        "items": [{"key": reference.key, "path": reference.key}],
+        # What else the Secret holds is not the pod's to see, nor a key. The server reads no hidden files.
+        "items": [{"key": reference.key, "path": reference.key.removeprefix(".")}],
         "defaultMode": _MODE,
     }

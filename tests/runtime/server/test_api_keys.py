@@ -67,12 +67,48 @@ def test_a_folder_holds_a_key_for_each_file_and_nothing_of_the_kubelet_s(tmp_pat
     assert names(volume.folder) == ["red"]
 
 
-@pytest.mark.parametrize("content", ["clé".encode(), b"\xef\xbb\xbfkey", b"a\0b", b"\x7f"])
+@pytest.mark.parametrize(
+    "content", ["clé".encode(), b"key\xef\xbb\xbf", "key".encode("utf-16"), b"a\0b", b"\x7f"]
+)
 def test_what_a_header_cannot_carry_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "keys"
     file.write_bytes(content)
     with pytest.raises(InvalidConfigurationError, match="keys holds characters"):
         ApiKeys((), file)
+
+
+def test_hidden_files_and_editors_backups_hold_no_keys(tmp_path: Path) -> None:
+    for name in ("a", "b.bak", ".hid", ".b.swp", "..data", "a~", "#a#"):
+        (tmp_path / name).write_text(f"key-of-{name}")
+    assert names(tmp_path) == ["a", "b.bak"]
+    assert names(tmp_path / ".hid") == [".hid"], "one that is named is read"
+
+
+@pytest.mark.parametrize("text", ["key", '{"key": "key"}'])
+def test_a_byte_order_mark_before_the_keys_is_passed_over(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text, encoding="utf-8-sig")
+    assert ApiKeys((), file).name_of("key") == "keys"
+
+
+@pytest.mark.parametrize(
+    ("files", "places"),
+    [
+        (
+            {"a": '[{"key": "sk", "name": "t", "requests_per_minute": 5}, {"key": "sk"}]'},
+            r"t \(entry 1 of \S+/a\) and a:2 \(entry 2 of \S+/a\) are",
+        ),
+        ({"a": "x sk", "b": "sk"}, r"a:2 \(entry 2 of \S+/a\) and b \(entry 1 of \S+/b\) are"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_by_both_names(
+    tmp_path: Path, files: dict[str, str], places: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidConfigurationError, match=places) as refusal:
+        read_keys(tmp_path)
+    assert "sk" not in str(refusal.value).replace(str(tmp_path), "")
 
 
 def test_a_file_that_cannot_be_a_file_of_keys_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ taken, and no pod starts anew.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
@@ -122,30 +123,47 @@ class ApiKeys:
 def read_keys(path: Path) -> list[Key]:
     """The keys in a file, or in every file of a folder: what white space separates, or JSON with limits.
 
-    A key is named after its file; the second of a file `a` is `a:2`. Names that begin with two dots are the
-    kubelet's own, by which it changes all files at once. Raises `InvalidConfigurationError`.
+    A key is named after its file; the second of a file `a` is `a:2`. Raises `InvalidConfigurationError`.
     """
     try:
-        if path.is_dir():
-            names = sorted(each for each in path.iterdir() if not each.name.startswith(".."))
-            files = [each for each in names if each.is_file()]
-        else:
-            files = [path]
-        return [key for file in files for key in _keys_in(file)]
+        names = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = [each for each in names if each == path or _holds_keys(each)]
+        found = [each for file in files for each in _keys_in(file)]
     except OSError as error:
         raise InvalidConfigurationError(
             f"api_key_file: {error.filename or path} cannot be read ({error.strerror})."
         ) from None
+    places: dict[bytes, str] = {}
+    for key, place in found:
+        if (first := places.setdefault(key.digest, place)) != place:
+            raise InvalidConfigurationError(
+                f"api_key_file: {first} and {place} are the same key, which may have one name and "
+                "its limits once. Take one of the two out."
+            )
+    return [key for key, _ in found]
 
 
-def _keys_in(file: Path) -> list[Key]:
+def _holds_keys(file: Path) -> bool:
+    """Of a folder's: no hidden one, among which are the links by which the kubelet changes all files at once,
+    and no backup of an editor's (`a~`, `#a#`), which would keep a key that was taken out. No entry of a
+    Secret can have such a backup's name.
+    """
+    return not file.name.startswith((".", "#")) and not file.name.endswith("~") and file.is_file()
+
+
+def _keys_in(file: Path) -> list[tuple[Key, str]]:
+    """Each with its place, for messages."""
     text = _text(file)
     if text.lstrip().startswith(("{", "[")):
-        return [
+        keys = [
             Key(entry.name or _name(file, number), _digest(entry.key), entry.limits)
             for number, entry in enumerate(read_entries(text, str(file)), 1)
         ]
-    return [Key(_name(file, number), _digest(key)) for number, key in enumerate(text.split(), 1)]
+    else:
+        keys = [
+            Key(_name(file, number), _digest(key)) for number, key in enumerate(text.split(), 1)
+        ]
+    return [(key, f"{key.name} (entry {number} of {file})") for number, key in enumerate(keys, 1)]
 
 
 def _name(file: Path, number: int) -> str:
@@ -161,7 +179,7 @@ def _text(file: Path) -> str:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InvalidConfigurationError(f"api_key_file: {file} is larger than {MAX_BYTES} bytes.")
-    text = content.decode("ascii", "replace")
+    text = content.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace")
     if not all(each.isascii() and (each.isprintable() or each.isspace()) for each in text):
         # What a header cannot carry would be a key that nobody can send.
         raise InvalidConfigurationError(
