@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from octavo.errors import InvalidConfigurationError
 from octavo.server.http.rate_limits import RateLimits
@@ -105,6 +107,98 @@ def test_requests_under_way_are_counted_and_a_refused_one_takes_nothing() -> Non
     rates.leave(key)
     rates.enter(key, now=0.0)
     rates.enter(Key("b", b"", limits), now=0.0)
+
+
+SIZES = (2, 3, 5, 20, 50)
+asks = st.lists(
+    st.tuples(
+        st.sampled_from(SIZES),
+        st.sampled_from([0.0, 0.0, 0.1, 1.0, 7.0, 31.0, 64.0]),
+        st.sampled_from([1, 1, 4, 30, 120]),
+    ),
+    max_size=120,
+)
+
+
+@pytest.mark.parametrize("kind", ["requests", "tokens"])
+@given(asks=asks)
+def test_keys_of_a_name_have_together_what_the_largest_limit_allows_and_each_its_own(
+    kind: str, asks: list[tuple[int, float, int]]
+) -> None:
+    """In whichever turn they ask, and however a limit changes: to another key's or to a new one."""
+    rates, now, admitted = RateLimits(), 0.0, []
+    for size, seconds, num_tokens in asks:
+        now += seconds
+        limits = (
+            KeyLimits(requests_per_minute=size)
+            if kind == "requests"
+            else KeyLimits(tokens_per_minute=size)
+        )
+        key = Key("a", b"", limits)
+        try:
+            rates.enter(key, now)
+        except ApiError:
+            continue
+        rates.charge(key, num_tokens, now)
+        admitted.append((size, now, num_tokens if kind == "tokens" else 1))
+    for most in SIZES:
+        those = [(at, amount) for size, at, amount in admitted if size <= most]
+        for first, (start, _) in enumerate(those):
+            used = 0
+            for at, amount in those[first:]:
+                # Of the last request it is not known what it will take.
+                assert used + 1 <= most * (1 + (at - start) / 60) + 1e-6
+                used += amount
+
+
+def admits(rates: RateLimits, size: int, now: float, *, most: int = 1000) -> int:
+    """How many more requests a key with that limit gets at once."""
+    key = Key("a", b"", KeyLimits(requests_per_minute=size))
+    for number in range(most):
+        if rates.headers(key, now)["x-ratelimit-remaining-requests"] == "0":
+            with pytest.raises(ApiError):
+                rates.enter(key, now)
+            return number
+        rates.enter(key, now)
+    return most
+
+
+def test_a_limit_that_is_raised_adds_the_difference_and_a_lowered_one_nothing() -> None:
+    rates = RateLimits()
+    assert admits(rates, 5, 0.0) == 5
+    assert admits(rates, 50, 0.0) == 45
+    assert [admits(rates, size, 0.0) for size in (49, 5, 50, 4)] == [0] * 4
+    assert admits(rates, 60, 0.0) == 10
+
+
+def test_a_key_is_not_kept_from_its_limit_by_one_with_a_larger_limit() -> None:
+    """As in a rotation: clients go over one by one."""
+    rates = RateLimits()
+    assert admits(rates, 50, 0.0, most=40) == 40
+    assert admits(rates, 5, 0.0) == 5
+    assert admits(rates, 50, 0.0) == 5
+    key = Key("a", b"", KeyLimits(requests_per_minute=5))
+    with pytest.raises(ApiError, match="its 5 requests") as refusal:
+        rates.enter(key, 0.0)
+    assert refusal.value.headers["Retry-After"] == "12"
+    for _ in range(10):
+        rates.enter(Key("a", b"", KeyLimits(requests_per_minute=50)), 12.0)
+    with pytest.raises(ApiError, match="keys of its name, the 50 requests"):
+        rates.enter(key, 12.0)
+    rates.enter(key, 13.5)
+
+
+def test_a_debt_is_paid_at_the_limit_that_holds_now() -> None:
+    rates = RateLimits()
+    rates.charge(Key("a", b"", KeyLimits(tokens_per_minute=100)), 100_000, now=0.0)
+    rates.enter(Key("a", b"", KeyLimits(tokens_per_minute=200_000)), now=0.0)
+
+
+def test_limits_that_are_gone_leave_nothing_behind() -> None:
+    rates = RateLimits()
+    for size in range(1, 500):
+        rates.enter(Key("a", b"", KeyLimits(requests_per_minute=size)), now=60.0 * size)
+    assert len(rates._accounts["a"].meters["requests"].buckets) < 5
 
 
 def test_a_request_may_ask_for_a_later_turn_alone() -> None:

@@ -3,6 +3,11 @@
 Pure but for its own counts: the time is passed in. A minute's worth fills up again evenly (a token bucket).
 What a request costs in tokens is known when it has ended, so a key may go below nothing once, and waits
 until it is above again.
+
+Keys of one name may have different limits, as while one is rotated for another with a higher limit. Against
+each limit counts what the keys with that limit and those with lower ones take. So no key has more than its
+own limit, all keys of a name have no more than the largest, and the new key's use keeps nobody from the old
+one's. A limit that is changed gives nobody anew what was used.
 """
 
 from __future__ import annotations
@@ -36,16 +41,26 @@ class _Bucket:
 
 
 @dataclass(slots=True)
+class _Meter:
+    """What the keys of one name took of one kind: a bucket for each limit that is not full."""
+
+    buckets: dict[int, _Bucket] = field(default_factory=dict)
+
+    def judged(self, size: int, now: float) -> list[_Bucket]:
+        """Those that a key with this limit takes from: its own first, then those of larger limits."""
+        # One that is full tells nothing that a new one would not: limits that are gone leave nothing behind.
+        self.buckets = {most: one for most, one in self.buckets.items() if one.at(now) < most}
+        if size not in self.buckets:
+            lower = max((most for most in self.buckets if most < size), default=None)
+            used = 0.0 if lower is None else lower - self.buckets[lower].at(now)
+            self.buckets[size] = _Bucket(size, size - used, now)
+        return [self.buckets[most] for most in sorted(self.buckets) if most >= size]
+
+
+@dataclass(slots=True)
 class _Account:
     num_under_way: int = 0
-    buckets: dict[str, _Bucket] = field(default_factory=dict)
-
-    def bucket(self, kind: str, size: int, now: float) -> _Bucket:
-        """Full at first, and anew where the limit was changed."""
-        known = self.buckets.get(kind)
-        if known is None or known.size != size:
-            known = self.buckets[kind] = _Bucket(size, size, now)
-        return known
+    meters: dict[str, _Meter] = field(default_factory=dict)
 
 
 class RateLimits:
@@ -65,14 +80,17 @@ class RateLimits:
                 f"{account.num_under_way} requests are under way and at most {most} may be",
                 1.0,
             )
-        for kind, bucket in self._buckets(key, now):
-            if (seconds := bucket.seconds_until(1.0, now)) > 0:
-                raise self._refusal(
-                    key, now, f"its {bucket.size} {kind} per minute are used up", seconds
-                )
-        for kind, bucket in self._buckets(key, now):
-            if kind == "requests":
-                bucket.take(1, now)
+        waits = [
+            (bucket.seconds_until(1.0, now), bucket.size, kind, bucket is buckets[0])
+            for kind, buckets in self._buckets(key, now)
+            for bucket in buckets
+        ]
+        seconds, size, kind, is_own = max(waits, default=(0.0, 0, "", True))
+        if seconds > 0:
+            whose = "its" if is_own else "those that it shares with keys of its name, the"
+            why = f"{whose} {size} {kind} per minute are used up"
+            raise self._refusal(key, now, why, seconds)
+        self._take("requests", key, 1, now)
         account.num_under_way += 1
 
     def leave(self, key: Key) -> None:
@@ -80,27 +98,38 @@ class RateLimits:
 
     def charge(self, key: Key, num_tokens: int, now: float) -> None:
         """What a request of the key took."""
-        for kind, bucket in self._buckets(key, now):
-            if kind == "tokens":
-                bucket.take(num_tokens, now)
+        self._take("tokens", key, num_tokens, now)
 
     def headers(self, key: Key, now: float) -> dict[str, str]:
         """OpenAI's `x-ratelimit-…`, of what is limited."""
         found = {}
-        for kind, bucket in self._buckets(key, now):
-            reset = math.ceil(bucket.seconds_until(bucket.size, now))
-            found[f"x-ratelimit-limit-{kind}"] = str(bucket.size)
-            found[f"x-ratelimit-remaining-{kind}"] = str(max(0, math.floor(bucket.at(now))))
-            found[f"x-ratelimit-reset-{kind}"] = f"{reset}s"
+        for kind, buckets in self._buckets(key, now):
+            most = buckets[0].size
+            left = min(each.at(now) for each in buckets)
+            reset = max(each.seconds_until(most, now) for each in buckets)
+            found[f"x-ratelimit-limit-{kind}"] = str(most)
+            found[f"x-ratelimit-remaining-{kind}"] = str(max(0, math.floor(left)))
+            found[f"x-ratelimit-reset-{kind}"] = f"{math.ceil(reset)}s"
         return found
 
-    def _buckets(self, key: Key, now: float) -> list[tuple[str, _Bucket]]:
-        account = self._accounts.setdefault(key.name, _Account())
+    def _take(self, what: str, key: Key, amount: int, now: float) -> None:
+        for kind, buckets in self._buckets(key, now):
+            if kind == what:
+                for bucket in buckets:
+                    bucket.take(amount, now)
+
+    def _buckets(self, key: Key, now: float) -> list[tuple[str, list[_Bucket]]]:
+        """By kind, what the key is judged by: its own limit's first."""
+        meters = self._accounts.setdefault(key.name, _Account()).meters
         sizes = (
             ("requests", key.limits.requests_per_minute),
             ("tokens", key.limits.tokens_per_minute),
         )
-        return [(kind, account.bucket(kind, size, now)) for kind, size in sizes if size is not None]
+        return [
+            (kind, meters.setdefault(kind, _Meter()).judged(size, now))
+            for kind, size in sizes
+            if size is not None
+        ]
 
     def _refusal(self, key: Key, now: float, why: str, seconds: float) -> ApiError:
         return rate_limit_exceeded(
