@@ -7,6 +7,7 @@ what serving the model takes is ever fetched (see `needed_files`): no second cop
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from octavo.errors import ModelNotFoundError
+from octavo.absent_folder import why_no_folder
+from octavo.errors import DownloadFailedError, ModelNotFoundError
 from octavo.loading.content import content_of
 from octavo.loading.headers import TensorHeader
 from octavo.loading.progress import ByteCount, Tell
@@ -71,7 +73,8 @@ def resolve(
         return _local(source)
     count = ByteCount(tell)
     if isinstance(source, HubModel):
-        return download_from_hub(source, download_dir, count)
+        with _telling_of_folders(model):
+            return download_from_hub(source, download_dir, count)
     return download_from_bucket(source, download_dir, count)
 
 
@@ -82,10 +85,12 @@ class Description:
     Args:
         folder: Its JSON files, and whatever else of it is on this machine.
         headers: Of the tensors of a model that lies elsewhere; None where they are in the folder.
+        is_local: Nothing of it lies elsewhere, so that what is not in the folder is missing.
     """
 
     folder: Path
     headers: Mapping[str, TensorHeader] | None
+    is_local: bool = False
 
 
 @contextmanager
@@ -99,15 +104,17 @@ def described(
     """
     source = parse(model, revision=revision)
     if isinstance(source, HubModel):
-        folder = download_from_hub(source, download_dir, ByteCount(None), is_description=True)
-        yield Description(folder, hub_headers(source, folder))
+        with _telling_of_folders(model):
+            folder = download_from_hub(source, download_dir, ByteCount(None), is_description=True)
+            headers = hub_headers(source, folder)
+        yield Description(folder, headers)
     elif isinstance(source, BucketModel):
         # Under its final name a folder is complete, so this one has a place of its own.
         with tempfile.TemporaryDirectory() as place:
             folder = download_from_bucket(source, Path(place), ByteCount(None), is_description=True)
             yield Description(folder, bucket_headers(source, folder))
     else:
-        yield Description(resolve(model), None)
+        yield Description(resolve(model), None, is_local=True)
 
 
 def default_served_name(model: str) -> str:
@@ -117,6 +124,17 @@ def default_served_name(model: str) -> str:
     except ModelNotFoundError:
         return model  # `resolve` refuses it, with the whole start-up's way of saying so
     return source.name if isinstance(source, BuiltinModel | HubModel) else model
+
+
+@contextmanager
+def _telling_of_folders(model: str) -> Iterator[None]:
+    """Who wrote `a/b` may have meant a folder: what fails on the hub says that there is none here."""
+    try:
+        yield
+    except (ModelNotFoundError, DownloadFailedError) as error:
+        if "://" in model:
+            raise
+        raise type(error)(f"{error} There is no folder {model} here either.") from error
 
 
 def _builtin(source: BuiltinModel) -> Path:
@@ -131,10 +149,11 @@ def _builtin(source: BuiltinModel) -> Path:
 
 def _local(source: LocalModel) -> Path:
     folder = source.folder
-    if folder.suffix == GGUF and folder.is_file():
+    if folder.suffix == GGUF and os.path.isfile(folder):  # noqa: PTH113 (Path's raises without the right)
         raise no_config(str(folder.parent), [folder.name])
-    if not folder.is_dir():
-        raise ModelNotFoundError(f"There is no folder {folder}. {HELP}")
+    problem = why_no_folder(folder)
+    if problem is not None:
+        raise ModelNotFoundError(f"{problem} {HELP}")
     if not (folder / "config.json").is_file():
         raise no_config(str(folder), [path.name for path in folder.iterdir()])
     return folder.resolve()

@@ -65,6 +65,9 @@ def test_clients_call_a_model_by_its_name_without_scheme_and_revision(
         ("./x", LocalModel(Path("./x"))),
         ("../../etc", LocalModel(Path("../../etc"))),
         ("/models/x", LocalModel(Path("/models/x"))),
+        ("models/", LocalModel(Path("models"))),
+        ("org/name/", LocalModel(Path("org/name"))),
+        ("~nobody-of-this-name/x", LocalModel(Path("~nobody-of-this-name/x"))),
     ],
 )
 def test_a_name_says_where_the_model_is(model: str, expected: object) -> None:
@@ -94,6 +97,7 @@ def test_a_name_says_where_the_model_is(model: str, expected: object) -> None:
         "file:///etc",
         "pvc://claim/path",
         "org/name;rm",
+        "x" * 5000,
     ],
 )
 def test_what_is_no_name_is_refused_with_the_forms_that_are(model: str) -> None:
@@ -123,6 +127,33 @@ def test_a_folder_with_a_model_wins_over_a_hub_name(
     (folder / "config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     assert resolve("org/name") == folder  # a folder that is there wins over a hub name
+
+
+def test_what_is_there_and_no_folder_is_told_and_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    (odd / "link").symlink_to("gone")
+    (odd / "loop").symlink_to("loop")
+    (odd / "file").touch()
+    (odd / "model.gguf").touch()
+    said = {
+        "odd/link": "odd/link is a link to gone, which is not there. Use",
+        "odd/loop": "The folder odd/loop cannot be read: Too many levels of symbolic links. Use",
+        "odd/file": "odd/file is a file, and no folder. Use",
+        "odd/model.gguf": "odd holds GGUF weights",
+        "odd/file/x": "There is no model 'odd/file/x', and no folder of that name. Use",
+        "odd/none/": "There is no folder odd/none. Use",
+        f"./{'x' * 300}": f"The folder {'x' * 300} cannot be read: File name too long. Use",
+        "file:///models/x": "There is no model 'file:///models/x': a folder is named by its path",
+    }
+    for model, start in said.items():
+        for find in (resolve, lambda name: described(name).__enter__()):
+            with pytest.raises(ModelNotFoundError) as caught:
+                find(model)
+            assert str(caught.value).startswith(start)
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -374,6 +405,24 @@ def test_what_the_hub_refuses_says_what_to_do(
 ) -> None:
     with pytest.raises(error, match=words):
         resolve(model, download_dir=tmp_path)
+
+
+@pytest.mark.parametrize("model", ["org/absent", "org/broken"])
+@pytest.mark.usefixtures("hub")
+def test_a_name_that_may_be_a_folders_is_told_as_none_of_these_either(
+    tmp_path: Path, model: str
+) -> None:
+    for name, is_told in ((model, True), (f"hf://{model}", False)):
+        with pytest.raises((ModelNotFoundError, DownloadFailedError)) as resolving:
+            resolve(name, download_dir=tmp_path)
+        with (
+            pytest.raises((ModelNotFoundError, DownloadFailedError)) as describing,
+            described(name, download_dir=tmp_path),
+        ):
+            pass
+        for caught in (resolving, describing):
+            hint = f"There is no folder {model} here either."
+            assert str(caught.value).endswith(hint) == is_told
 
 
 def test_what_others_say_becomes_part_of_a_sentence() -> None:

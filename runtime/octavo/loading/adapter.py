@@ -14,6 +14,7 @@ from pathlib import Path
 import safetensors
 import torch
 
+from octavo.absent_folder import why_no_folder
 from octavo.errors import ModelInvalidError, ModelUnsupportedError
 from octavo.loading.adapter_config import CONFIG_NAME, AdapterConfig, read_adapter_config
 
@@ -59,6 +60,11 @@ class Adapter:
 def read_adapter(folder: Path) -> Adapter:
     """Raises `ModelInvalidError` for files that are missing, damaged or contradict each other, and
     `ModelUnsupportedError` for what is not implemented."""
+    problem = why_no_folder(folder)
+    if problem is not None:
+        raise ModelInvalidError(
+            f"{problem} An adapter is named by a local folder that holds {CONFIG_NAME} and {WEIGHTS_NAME}."
+        )
     config = read_adapter_config(folder)
     file = folder / WEIGHTS_NAME
     if not file.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ ModelSource = HubModel | BucketModel | BuiltinModel | LocalModel
 
 
 def parse(model: str, *, revision: str | None = None) -> ModelSource:
-    """Reads a model's name, touching the disk only to tell a folder `a/b` from a hub name `a/b`."""
+    """Reads a model's name, touching the disk only to tell a path `a/b` from a hub name `a/b`."""
     scheme, separator, rest = model.partition("://")
     if separator:
         if scheme == "builtin" and rest in _BUILTIN_NAMES:
@@ -57,12 +58,24 @@ def parse(model: str, *, revision: str | None = None) -> ModelSource:
             return _hub_model(rest, model, revision)
         if scheme == "s3":
             return _bucket_model(rest, model)
+        if scheme.lower() == "file":
+            raise ModelNotFoundError(
+                f"There is no model {model!r}: a folder is named by its path, without file://."
+            )
         raise ModelNotFoundError(f"There is no model {model!r}. {HELP}")
-    path = Path(model).expanduser()
-    looks_like_path = model.startswith((".", "/", "~"))
-    if looks_like_path or (model and path.is_dir()):
-        return LocalModel(path)
+    if _is_path(model):
+        return LocalModel(Path(os.path.expanduser(model)))  # noqa: PTH111 (Path's raises for users unknown)
     return _hub_model(model, model, revision)
+
+
+def _is_path(model: str) -> bool:
+    """What no hub name looks like, and whatever is there under this name: a file or a link that leads nowhere
+    is told as that, and not looked for on the hub."""
+    return (
+        model.startswith((".", "/", "~"))
+        or model.endswith("/")
+        or (model != "" and os.path.lexists(model))
+    )
 
 
 def _hub_model(text: str, model: str, revision: str | None) -> HubModel:
@@ -70,7 +83,8 @@ def _hub_model(text: str, model: str, revision: str | None) -> HubModel:
     chosen = own_revision if at else revision
     well_formed = _HUB_NAME.fullmatch(name) and ".." not in text
     if not well_formed or (chosen is not None and not _REVISION.fullmatch(chosen)):
-        raise ModelNotFoundError(f"There is no model {model!r}. {HELP}")
+        nor_folder = ", and no folder of that name" if text == model else ""
+        raise ModelNotFoundError(f"There is no model {model!r}{nor_folder}. {HELP}")
     return HubModel(name, chosen)
 
 

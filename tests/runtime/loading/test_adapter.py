@@ -164,6 +164,17 @@ def test_an_activated_lora_is_not_told_to_be_merged(tmp_path: Path) -> None:
     assert "merge_and_unload" not in str(error.value)
 
 
+def test_a_path_without_a_folder_is_told_as_that(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "gone")
+    with pytest.raises(ModelInvalidError, match=f"link is a link to {tmp_path}/gone, which is not"):
+        read_adapter(link)
+    with pytest.raises(
+        ModelInvalidError, match=r"There is no folder org/name\. An adapter is named by"
+    ):
+        read_adapter(Path("org/name"))
+
+
 def test_files_that_are_missing_or_damaged_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelInvalidError, match=r"holds no adapter_config\.json"):
         read_adapter(tmp_path)
