@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ from octavo.config import EngineConfig, KVCacheDtype, ModelImplementation, Quant
 if TYPE_CHECKING:
     from octavo.worker.start.inspection import GpuFit, Inspection
 
-_DOES_NOT_FIT = 3
+_REFUSED = 3
 _LEAST_GPU_BYTES, _MOST_GPU_BYTES = 1 << 20, 1 << 40
 
 
@@ -60,7 +60,7 @@ def inspect_command(
 ) -> int:
     """Tell what a model is and what it takes, without its weights.
 
-    Exits with 3 when the GPU asked about does not hold it.
+    Exits with 3 when a start would refuse it, or the GPU asked about does not hold it.
     """
     from octavo.errors import OctavoError
     from octavo.server.process.failure import fail
@@ -84,7 +84,8 @@ def inspect_command(
     except OctavoError as error:
         return fail(error)
     _show(found, as_json=as_json)
-    return 0 if found.gpu is None or found.gpu.problem is None else _DOES_NOT_FIT
+    problems = [found.weights_problem, found.texts_problem, found.gpu and found.gpu.problem]
+    return _REFUSED if any(problems) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def _inspected(
     """
     import msgspec
 
+    from octavo.cli.inspected_folder import FolderState
     from octavo.draft_source import naming_the_field
     from octavo.model_source import described
     from octavo.speculative_config import SpeculativeConfig
@@ -118,14 +120,20 @@ def _inspected(
         model = stack.enter_context(
             described(places.model, download_dir=kept_in, revision=places.revision)
         )
-        draft_headers = None
+        draft, draft_headers = None, None
         if wanted is not None and wanted.model is not None:
             with naming_the_field():
                 draft = stack.enter_context(described(wanted.model, download_dir=kept_in))
             draft_headers = draft.headers
             wanted = msgspec.structs.replace(wanted, model=str(draft.folder))
         config = EngineConfig(model=str(model.folder), speculative_config=wanted, **options)
-        return inspect_model(config, gpu_bytes, model.headers, draft_headers)
+        found = inspect_model(config, gpu_bytes, model.headers, draft_headers)
+        state = FolderState()
+        if model.is_local:
+            state = state.with_weights(model.folder).with_texts(model.folder)
+        if draft is not None and draft.is_local:
+            state = state.with_weights(draft.folder, "speculative_config.model: ")
+        return replace(found, **asdict(state))
 
 
 def _show(found: Inspection, *, as_json: bool) -> None:
@@ -174,8 +182,11 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
     if found.stored_bytes is not None:
         rows.append(("stored", f"{format_bytes(found.stored_bytes)} in the checkpoint's files"))
     rows += [("not decided", note) for note in found.notes]
+    rows += [("missing", what) for what in found.missing]
     if found.weights_problem is not None:
         rows.append(("weights refused", found.weights_problem))
+    if found.texts_problem is not None:
+        rows.append(("texts refused", found.texts_problem))
     return rows if found.gpu is None else [*rows, *_gpu_rows(found.gpu, found.num_ranks)]
 
 

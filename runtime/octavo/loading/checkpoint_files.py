@@ -104,6 +104,12 @@ def choose_weight_files(listing: Listing) -> WeightFiles:
     return chosen
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether anything there is, or tells of, a model's weights, in whatever format and however damaged."""
+    suffixes = (_SUFFIX, _INDEX_SUFFIX, *_OTHER_FORMATS)
+    return any(path.name.endswith(suffixes) for path in folder.iterdir())
+
+
 def _choice(listing: Listing) -> WeightFiles:
     stated = _stated_in_config(listing)
     if stated is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from octavo.cli.main import run
 from octavo.config import Device, EngineConfig
-from octavo.errors import OutOfMemoryError
+from octavo.errors import ModelInvalidError, OutOfMemoryError
 from octavo.kernels.reference import device as reference
 from octavo.loading.headers import read_headers
+from octavo.model_source import resolve
 from octavo.models.registry import read_model_config
 from octavo.models.seated_adapters import SeatedAdapters
 from octavo.quantization import Unquantised
+from octavo.tokenizer import load_tokenizer
 from octavo.worker import machine
 from octavo.worker.gpu.parked_weights import storages_of
 from octavo.worker.start.gpu_fit import check_gpu_memory
@@ -64,10 +67,91 @@ def test_weights_that_a_start_refuses_are_told(
     weights = tmp_path / "model.safetensors"
     assert inspect(capsys, tmp_path)["weights_problem"] is None
     weights.write_bytes(weights.read_bytes()[:-8])
+    assert run(["inspect", str(tmp_path)]) == 3
+    shown = capsys.readouterr().out
+    assert f"weights refused  {weights} is damaged" in shown
+    assert "KV cache" in shown
+    weights.rename(tmp_path / "pytorch_model.bin")
+    assert run(["inspect", str(tmp_path)]) == 3
+    assert "holds only pickle weights (pytorch_model.bin)" in capsys.readouterr().out
+
+
+def test_weights_that_an_index_names_are_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    assert run(["inspect", str(tmp_path)]) == 3
+    assert "names model-00001-of-00002.safetensors, which is missing" in capsys.readouterr().out
+    index.write_text("")
+    assert run(["inspect", str(tmp_path)]) == 3
+    assert f"weights refused  {index} is damaged" in capsys.readouterr().out
+
+
+def test_weights_of_an_encoder_and_of_a_draft_are_looked_at_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder, model, draft = (tmp_path / name for name in ("encoder", "model", "draft"))
+    make_encoder(encoder, "bert")
+    save_tiny_llama(model)
+    save_tiny_llama(draft)
+    for folder in (encoder, draft):
+        (folder / "model.safetensors").write_bytes(b"")
+    assert "is damaged" in inspect(capsys, encoder)["weights_problem"]
+    wanted = json.dumps({"method": "draft_model", "model": str(draft)})
+    problem = inspect(capsys, model, "--speculative-config", wanted)["weights_problem"]
+    assert problem.startswith(f"speculative_config.model: {draft}/model.safetensors is damaged")
+
+
+def test_a_config_alone_is_shown_with_what_a_start_needs_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
     assert run(["inspect", str(tmp_path)]) == 0
-    assert f"weights refused  {weights} is damaged" in capsys.readouterr().out
-    weights.unlink()  # its config alone may be asked about
-    assert inspect(capsys, tmp_path)["weights_problem"] is None
+    shown = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("missing ") for line in shown) == 2
+    found = inspect(capsys, tmp_path)
+    assert found["num_parameters"] > 0
+    assert (found["weights_problem"], found["texts_problem"]) == (None, None)
+    weights, tokenizer = found["missing"]
+    assert weights.startswith(f"{tmp_path} holds no *.safetensors weights.")
+    with pytest.raises(ModelInvalidError) as caught:
+        load_tokenizer(tmp_path)
+    assert tokenizer == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer.json", None, "holds no tokenizer.json."),
+        ("tokenizer.json", '{"model":', "tokenizer.json is damaged"),
+        ("tokenizer_config.json", "[]", "must hold a JSON object"),
+        ("chat_template.jinja", "{% if %}", "chat_template"),
+        ("generation_config.json", '{"temperature": "hot"}', "temperature is 'hot'"),
+    ],
+)
+def test_texts_that_a_start_refuses_are_told(
+    name: str,
+    content: str | None,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(resolve("builtin://demo"), folder)
+    assert run(["inspect", str(folder)]) == 0
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    capsys.readouterr()
+    assert run(["inspect", str(folder)]) == 3
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if "refused" in one)
+    assert line.startswith("texts refused")
+    assert words in line
 
 
 def test_a_model_that_runs_by_transformers_modules(

@@ -83,8 +83,9 @@ class Inspection:
         notes: What the headers alone do not decide.
         drafter: What guesses beside it takes, if something does: on the first rank.
         num_ranks: That share the model.
-        weights_problem: Why a start would refuse weights that are in the folder; None: it would not, or there
-            are none.
+        weights_problem, texts_problem: Why a start would refuse weights, or the tokenizer and what else it
+            reads of texts, that are in the folder; None: it would not, or there are none.
+        missing: What a start would need beside a folder that only describes a model, as it would say it.
     """
 
     architecture: str
@@ -103,6 +104,8 @@ class Inspection:
     drafter: DrafterNeeds | None = None
     num_ranks: int = 1
     weights_problem: str | None = None
+    texts_problem: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def inspect_model(
@@ -129,11 +132,7 @@ def inspect_model(
         check_encoder(encoder.spec.architecture, device, raw)
     stored = None if raw is None else stored_format(raw)
     check_quantization(config, device, stored)
-    model: BaseConfig
-    if encoder is None:
-        model, problem = _decoder(folder, config.model_impl, headers)
-    else:
-        model, problem = encoder, None
+    model: BaseConfig = encoder or _decoder(folder, config.model_impl, headers)
     check_implementation(config, model)
     ranks = config.tensor_parallel_size
     check_sharing(model, ranks)
@@ -169,7 +168,6 @@ def inspect_model(
         notes=() if headers is None else _undecided(model, headers, dtype),
         drafter=DrafterNeeds.of(config, beside),
         num_ranks=ranks,
-        weights_problem=problem,
     )
 
 
@@ -177,18 +175,14 @@ def _decoder(
     folder: Path,
     implementation: ModelImplementation,
     headers: Mapping[str, TensorHeader] | None,
-) -> tuple[ModelConfig, str | None]:
-    """As a start reads it: a stored head counts where the weights are there to tell. And what is wrong with
-    them, where some are there."""
+) -> ModelConfig:
+    """As a start reads it: a stored head counts where the weights are there to tell."""
     model = read_model_config(folder, implementation)
     try:
         weights = SafetensorsWeights(folder)
-    except ModelInvalidError as error:  # only some are there, or none
-        if headers is not None:
-            return without_missing_head(model, HeaderSource(headers)), None
-        has_some = any(folder.glob("*.safetensors"))
-        return model, str(error) if has_some else None
-    return with_stored_head(model, weights), None
+    except ModelInvalidError:  # only some are there, or none
+        return model if headers is None else without_missing_head(model, HeaderSource(headers))
+    return with_stored_head(model, weights)
 
 
 def _undecided(
