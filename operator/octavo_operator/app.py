@@ -42,7 +42,7 @@ _RACES_SECONDS = 4.0
 _CRD_RETRY_SECONDS = 2.0
 
 
-class LostLease(RuntimeError):
+class LostLeaseError(RuntimeError):
     """Another replica may act by now, or will soon. No fault of ours: this process ends as it must."""
 
 
@@ -200,7 +200,7 @@ class Operator:
 
 
 async def run(settings: Settings, stop: asyncio.Event, *, kubeconfig: str | None = None) -> None:
-    """Runs until `stop` is set; raises LostLease, and RuntimeError when a part fails."""
+    """Runs until `stop` is set; raises LostLeaseError, and RuntimeError when a part fails."""
     identity = settings.identity or socket.gethostname()
     configuration = await load_configuration(kubeconfig)
     async with AsyncExitStack() as stack:
@@ -258,7 +258,7 @@ async def _act_as_leader(
     holding = asyncio.create_task(election.hold(), name="lease")
     try:
         await _until(holding, _act(operator, vitals))
-        raise LostLease("lost the lease; ending, so that a fresh process tries again")
+        raise LostLeaseError("lost the lease; ending, so that a fresh process tries again")
     finally:
         # Nobody may start before this replica has stopped, so the lease goes last.
         holding.cancel()

@@ -30,7 +30,7 @@ def main() -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(_run(settings))
-    except app.LostLease as error:
+    except app.LostLeaseError as error:
         structlog.get_logger().error("operator ended", why=str(error))
         return _OUR_ERROR
     except Exception as error:

@@ -131,7 +131,7 @@ class Reason(StrEnum):
     SCALING_UP = ("ScalingUp", "Pods are being added.", "operator", "Wait.")
     SCALING_DOWN = (
         "ScalingDown",
-        "More replicas than wanted are there. Pods that leave finish requests (up to `rollout.drainTimeout`).",
+        "More replicas than wanted. Pods that leave finish requests (up to `rollout.drainTimeout`).",
         "operator",
         "Wait.",
     )

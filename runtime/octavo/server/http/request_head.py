@@ -29,7 +29,7 @@ def head_fault(method: bytes, version: str, headers: Sequence[tuple[bytes, bytes
         headers: By their names in lower case.
     """
     if version not in _VERSIONS:
-        return f"The request is of HTTP/{version}, which this server does not speak. Send HTTP/1.1 or HTTP/1.0."
+        return f"The request is of HTTP/{version}, which is not spoken here. Send HTTP/1.1 or HTTP/1.0."
     if method == b"CONNECT":
         return _TUNNEL
     if version == "1.0" and any(name == b"transfer-encoding" for name, _ in headers):
