@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from octavo.json_depth import MAX_DEPTH
+from octavo.server.http.body import decode_object
 from octavo.server.http.strict_json import JsonError, decode
+from octavo.server.openai.api_errors import ApiError
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
@@ -62,3 +64,38 @@ def test_a_byte_that_is_no_utf_8_is_told_with_its_place(wrong: bytes) -> None:
 def test_what_is_no_json_is_told(text: bytes) -> None:
     with pytest.raises(JsonError):
         decode(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "told"),
+    [
+        (b'{"temperature": 1e999}', "temperature", "temperature is 1e999, which"),
+        (b'{"a": [{}, {"b": -1e309}]}', "a.1.b", "a.1.b is -1e309, which"),
+        (b'{"a": 1, "seed": ' + b"7" * 5000 + b"}", "seed", "7… (5000 characters)"),
+        (b'{"n": ' + b"1" * 400 + b', "x": ' + b"1" * 400 + b".0}", "x", "x is 111"),
+        (b'{"x": 1e999, "x": 1}', None, "a number is 1e999"),
+        (b'{"x": 1e999, ', None, "a number is 1e999"),
+        (b"1e999", None, "a number is 1e999"),
+    ],
+)
+def test_a_number_out_of_range_is_told_with_its_path(
+    text: bytes, path: str | None, told: str
+) -> None:
+    with pytest.raises(JsonError) as refused:
+        decode(text)
+    assert refused.value.path == path
+    assert told in str(refused.value)
+    assert "out of range" in str(refused.value)
+    assert len(str(refused.value)) < 200
+
+
+def test_large_numbers_within_the_range_are_read() -> None:
+    text = b'{"a": ' + b"1" * 4300 + b', "b": 1.7e308, "c": 1e-999}'
+    assert decode(text) == {"a": int("1" * 4300), "b": 1.7e308, "c": 0.0}
+
+
+def test_a_number_out_of_range_is_told_as_the_field() -> None:
+    with pytest.raises(ApiError) as refused:
+        decode_object(b'{"seed": 1e999}')
+    assert (refused.value.status, refused.value.detail.param) == (400, "seed")
+    assert refused.value.detail.code == "invalid_json"

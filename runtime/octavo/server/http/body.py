@@ -67,7 +67,7 @@ def decode_object(body: bytes) -> dict[str, object]:
     PowerShell and others write one.
 
     Raises:
-        ApiError: 400 with the byte that is wrong, or with the key that is there twice.
+        ApiError: 400 with the byte or the number that is wrong, or with the key that is there twice.
     """
     if body.startswith(_BOM):
         body = b" " * len(_BOM) + body[len(_BOM) :]  # places in errors stay the client's
@@ -75,7 +75,7 @@ def decode_object(body: bytes) -> dict[str, object]:
         document = strict_json.decode(body)
         doubled = doubled_key(body, document)
     except strict_json.JsonError as error:
-        raise _invalid_json(f"The body is not valid JSON: {error}") from None
+        raise _invalid_json(f"The body is not valid JSON: {error}", error.path) from None
     if not isinstance(document, dict):
         raise _invalid_json('The body must be a JSON object, such as {"model": …}.')
     if doubled is not None:

@@ -7,12 +7,17 @@ import re
 import msgspec
 
 from octavo.json_depth import MAX_DEPTH, is_too_deep
+from octavo.server.http.number_range import MOST_DIGITS, find_out_of_range
 
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|[^u])")
 
 
 class JsonError(ValueError):
-    """The message says what is wrong, and where."""
+    """The message says what is wrong, and where; `path` is of a value, as `messages.0.role`."""
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def decode(text: bytes) -> object:
@@ -21,6 +26,8 @@ def decode(text: bytes) -> object:
         value: object = msgspec.json.decode(text)
     except UnicodeDecodeError:
         raise JsonError(_not_utf8(text)) from None
+    except msgspec.ValidationError as error:  # without a schema, of numbers alone
+        raise _out_of_range(text, error) from None
     except msgspec.DecodeError as error:
         raise JsonError(_half_a_character(text) or f"{error}.") from None
     except RecursionError:
@@ -29,6 +36,17 @@ def decode(text: bytes) -> object:
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and is_too_deep(value):
         raise too_deep()
     return value
+
+
+def _out_of_range(text: bytes, error: msgspec.ValidationError) -> JsonError:
+    found = find_out_of_range(text)
+    if found is None:
+        return JsonError(f"{error}.")
+    return JsonError(
+        f"{found.path or 'a number'} is {found.value}, which is out of range: numbers reach up to 1.7e308, "
+        f"integers up to {MOST_DIGITS} digits.",
+        found.path or None,
+    )
 
 
 def _half_a_character(text: bytes) -> str:
