@@ -235,6 +235,8 @@ def test_a_stream_that_runs_is_waited_for_or_ends_with_an_error_event(
         ("sleep?level=3", {}, "level is '3'"),
         ("sleep?mode=keep", {}, "use abort or wait"),
         ("sleep?tags=weights", {}, "'tags' is no parameter; use level and mode."),
+        ("sleep?level=1&level=2", {}, "level is given twice, as '1' and '2'. Send it once."),
+        ("sleep?mode=wait&level=1&mode=wait", {}, "mode is given twice, as 'wait' and 'wait'."),
         ("wake_up?tags=weights", {}, "'tags' is no parameter; there is none."),
     ],
 )

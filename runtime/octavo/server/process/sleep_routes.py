@@ -93,8 +93,13 @@ def _refusal(error: OctavoError) -> ApiError:
 
 def _read_query(scope: Scope, known: Collection[str]) -> dict[str, str]:
     pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-    for name, _ in pairs:
+    found: dict[str, str] = {}
+    for name, value in pairs:
         if name not in known:
             allowed = f"use {' and '.join(known)}" if known else "there is none"
             raise InvalidParameterError(name, f"{name[:32]!r} is no parameter; {allowed}.")
-    return dict(pairs)
+        if name in found:
+            both = f"{found[name][:32]!r} and {value[:32]!r}"
+            raise InvalidParameterError(name, f"{name} is given twice, as {both}. Send it once.")
+        found[name] = value
+    return found
