@@ -20,6 +20,7 @@ from octavo.engine.debugging import is_debugging
 from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.grammars.tried import TriedGrammars
 from octavo.engine.messages import EngineStats
+from octavo.engine.request_checks import no_head
 from octavo.engine_keywords import EngineKeywords
 from octavo.errors import ModelUnsupportedError, OctavoError
 from octavo.generation_config import AUTO, choose_sampling_defaults
@@ -156,6 +157,8 @@ class LLM:
         Raises: as `generate`; `InvalidParameterError` also when the model has no chat template, or it
             leaves out a part of the conversation.
         """
+        if not self._engine().executor_info.can_generate:
+            raise no_head()
         prompts: list[tuple[str | None, list[int]]] = []
         for conversation in as_conversations(messages):
             token_ids = self._tokenizer.encode_chat(

@@ -11,12 +11,7 @@ from octavo.worker.batch import ExecutorInfo
 def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -> None:
     """Raises as `EngineCore.check`, but for what depends on other requests or on compiling a grammar."""
     if not (request.is_pooled or info.can_generate):
-        raise InvalidParameterError(
-            "model",
-            "The model has no head to generate with: the architecture in config.json is a base class or "
-            "an encoder, or its checkpoint was saved without a head. Embed or score with it, or serve one "
-            "that ends in ForCausalLM and holds its head.",
-        )
+        raise no_head()
     _check_ids(request, info.vocab_size)
     _check_minimum(request, info.vocab_size)
     _check_grammar(request)
@@ -28,6 +23,16 @@ def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -
             f"The prompt has {len(request.prompt_token_ids)} tokens, but the context holds "
             f"{max_model_len}{output}. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
         )
+
+
+def no_head() -> InvalidParameterError:
+    """What is said of a request for text to a model that can only embed or score."""
+    return InvalidParameterError(
+        "model",
+        "The model has no head to generate with: the architecture in config.json is a base class or "
+        "an encoder, or its checkpoint was saved without a head. Embed or score with it, or serve one "
+        "that ends in ForCausalLM and holds its head.",
+    )
 
 
 def needs_room(request: AddRequest) -> bool:

@@ -79,11 +79,18 @@ def test_routes_that_generate_answer_400_and_the_server_lives(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     server: ServerProcess = request.getfixturevalue(name)
+    said = [{"role": "user", "content": "a man"}]
     for stream in (False, True) * 2:
-        answer = ask(server, "/v1/completions", prompt="a man", stream=stream)
-        assert answer.status_code == 400, answer.text
-        assert answer.json()["error"]["param"] == "model"
-        assert "no head to generate with" in answer.json()["error"]["message"]
+        for route, asked in (
+            ("completions", {"prompt": "a man"}),
+            ("chat/completions", {"messages": said}),
+            ("responses", {"input": "a man"}),
+            ("messages", {"messages": said, "max_tokens": 4}),
+        ):
+            answer = ask(server, f"/v1/{route}", stream=stream, **asked)
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["error"]["param"] == "model"
+            assert "no head to generate with" in answer.json()["error"]["message"]
     eventually(lambda: server.probe("readyz").status_code == 200)
 
 

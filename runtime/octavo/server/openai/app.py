@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from octavo import __version__
+from octavo.engine.request_checks import no_head
 from octavo.errors import OctavoError
 from octavo.generation_config import SamplingDefaults
 from octavo.server.anthropic.errors import error_body
@@ -77,6 +78,7 @@ class ServedModel:
     names: Sequence[str]
     root: str
     max_model_len: int
+    can_generate: bool
     max_body_bytes: int
     generator: Generator
     prompts: PromptBuilder
@@ -111,6 +113,13 @@ class ServedModel:
             raise model_not_found(name, [each for each in self.all_names if limits.allows(each)])
         if not limits.allows(name):
             raise model_not_allowed(name)
+
+    def check_generation(self, name: str) -> None:
+        """Raises `InvalidParameterError` too, where there is nothing to generate with: before anything is
+        said of a chat template or of lengths, which would not help."""
+        self.check(name)
+        if not self.can_generate:
+            raise no_head()
 
 
 def build_app(
@@ -194,7 +203,7 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
     @app.post("/v1/responses")
     async def responses(http_request: Request) -> Response:
         request = ResponsesRequest.parse(await _read(http_request, model))
-        model.check(request.model)
+        model.check_generation(request.model)
         return await create_response(
             request, model.generator, model.prompts, model.defaults, http_request
         )
@@ -210,7 +219,7 @@ def _add_message_routes(app: FastAPI, model: ServedModel) -> None:
     @app.post("/v1/messages")
     async def messages(http_request: Request) -> Response:
         request = MessagesRequest.parse(await _read(http_request, model))
-        model.check(request.model)
+        model.check_generation(request.model)
         return await create_message(
             request, model.generator, model.prompts, model.defaults, http_request
         )
@@ -291,7 +300,7 @@ def _add_model_routes(app: FastAPI, model: ServedModel) -> None:
 
 async def _parse(http_request: Request, kind: type[R], model: ServedModel) -> R:
     request = kind.parse(await _read(http_request, model))
-    model.check(request.model)
+    model.check_generation(request.model)
     return request
 
 

@@ -73,6 +73,7 @@ def assemble(
         names=options.served_names,
         root=options.model,
         max_model_len=info.max_model_len,
+        can_generate=info.can_generate,
         max_body_bytes=options.max_body_bytes or default_body_limit(info.max_model_len),
         generator=generator,
         prompts=prompts,
