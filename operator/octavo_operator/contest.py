@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from octavo_operator.api.conditions import Reason
-from octavo_operator.drift import drifted
+from octavo_operator.drift import drifted, is_of_an_apply
 from octavo_operator.findings import Finding
-from octavo_operator.manifest import ChildKey, Manifest, ObjectKey, writers
+from octavo_operator.manifest import FIELD_MANAGER, ChildKey, Manifest, ObjectKey, writers
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.plan import Action, ActionType
+from octavo_operator.render.network_policy import ops_namespaces
 from octavo_operator.render.service import KEY as SERVICE
 from octavo_operator.render.service import off_the_network
 
@@ -31,10 +32,17 @@ MOST_REPAIRS_OF_LONG = 8
 """Within the long window: tools that restore a state look every few minutes."""
 LONGEST_HOLD_SECONDS = 900.0
 LONGEST_QUIET_SECONDS = 1800.0
-REMEDY = (
+_SLOWED = (
     "repairs come less often now, after a minute at first and at least every "
-    f"{LONGEST_HOLD_SECONDS / 60:.0f} minutes. Is there another operator for this namespace, or another "
-    "controller? `metadata.managedFields` names the writers"
+    f"{LONGEST_HOLD_SECONDS / 60:.0f} minutes"
+)
+_RIVAL = "another Octavo operator"
+_OF_RIVALS = (
+    "Give each release its own `watchNamespaces`, or uninstall one: `helm list -A` has the releases"
+)
+REMEDY = (
+    f"{_SLOWED}. Is there another operator for this namespace, or another "
+    f"controller? `metadata.managedFields` names those that do not write as {FIELD_MANAGER}"
 )
 """When it is repaired, and what to do."""
 
@@ -57,6 +65,8 @@ class _Child:
     was_spared: bool = False
     """Whether the last repair did not wait for that."""
     told_until: float = -math.inf
+    rival: str = ""
+    """The other one, where it is an Octavo operator, too."""
 
     def undone(self, now: float) -> None:
         """Something has to be done again."""
@@ -85,7 +95,7 @@ class _Child:
 
     def end(self) -> None:
         """It was quiet for long enough."""
-        self.repairs, self.reaction, self.hold = [], 0.0, 0.0
+        self.repairs, self.reaction, self.hold, self.rival = [], 0.0, 0.0, ""
 
 
 @dataclass(slots=True)
@@ -102,6 +112,7 @@ class Contests:
         going: list[Action] = []
         contested: list[Action] = []
         waits: list[float] = []
+        rivals: set[str] = set()
         for action in actions:
             child = self._children.get((owner, action.key))
             if child is None:
@@ -110,15 +121,17 @@ class Contests:
             is_again = _is_repair(action, child)
             if is_again:
                 child.undone(now)
+                child.rival = _rival(action, child) or child.rival
             is_held = is_again and now < child.held_until and _content(action) == child.content
             is_held = is_held and (child.was_spared or not _is_off_its_pods(action))
             going.append(action.kept(REMEDY) if is_held else action)
             if now < child.told_until:
                 contested.append(action)
+                rivals |= {child.rival} - {""}
                 waits.append((child.held_until if is_held else child.told_until) - now)
             elif child.hold:
                 child.end()
-        return going, _told(contested) if contested else None, min(waits, default=None)
+        return going, _told(contested, rivals) if contested else None, min(waits, default=None)
 
     def count(
         self,
@@ -175,11 +188,32 @@ def _content(action: Action) -> str:
     return str(action.desired["metadata"]["annotations"][HASH_ANNOTATION])
 
 
-def _told(contested: Sequence[Action]) -> Finding:
+def _rival(action: Action, child: _Child) -> str:
+    """Who else renders it: in its place stands what an operator of our name applied, and we did not. Who
+    restores what it once saw takes the hash over under a name of its own."""
+    if action.live is None or action.desired is None or _content(action) != child.content:
+        return ""
+    metadata = action.live["metadata"]
+    if metadata.get("annotations", {}).get(HASH_ANNOTATION) == child.content:
+        return ""
+    entries = filter(is_of_an_apply, metadata.get("managedFields", ()))
+    written = [each.get("fieldsV1", {}).get("f:metadata", {}) for each in entries]
+    if not any(f"f:{HASH_ANNOTATION}" in each.get("f:annotations", {}) for each in written):
+        return ""
+    names = sorted(ops_namespaces(action.live) - ops_namespaces(action.desired))
+    return f"{_RIVAL}, which lets namespace {' and '.join(names)} in" if names else _RIVAL
+
+
+def _told(contested: Sequence[Action], rivals: set[str]) -> Finding:
     names = ", ".join(f"{each.key.kind.kind} {each.where.name}" for each in contested)
     others = sorted({name for each in contested if each.live for name in writers(each.live)})
     by = f" (others that wrote: {', '.join(others)})" if others else ""
+    remedy = REMEDY
+    if rivals:
+        # Whoever tells its namespace says more.
+        by = f" by {max(rivals, key=len)}{by}"
+        remedy = f"{_SLOWED}. {_OF_RIVALS}"
     return Finding(
         Reason.CONTESTED,
-        f"{names}: repaired again and again, and undone each time{by}; {REMEDY}",
+        f"{names}: repaired again and again, and undone each time{by}; {remedy}",
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavo_operator.children import desired
 from octavo_operator.contest import (
     LONGEST_HOLD_SECONDS,
     LONGEST_QUIET_SECONDS,
@@ -17,10 +19,18 @@ from octavo_operator.contest import (
     WINDOW_SECONDS,
     Contests,
 )
-from octavo_operator.manifest import SERVICE, Child, ChildKey, Manifest
+from octavo_operator.manifest import (
+    DEPLOYMENT,
+    NETWORK_POLICY,
+    SERVICE,
+    Child,
+    ChildKey,
+    Manifest,
+)
 from octavo_operator.plan import Action, ActionType, plan
-from octavo_operator.render import Owner
-from tests.support.operator.builders import KEY, UID, children
+from octavo_operator.render import Owner, RenderContext
+from octavo_operator.workload import workload_of
+from tests.support.operator.builders import KEY, UID, children, context
 from tests.support.operator.fake_kube import OURS
 
 OWNER = Owner(KEY, UID)
@@ -114,6 +124,55 @@ def test_a_service_off_its_pods_is_put_back_once_more_in_each_hold(
     for _ in range(2):
         assert types(contests, again, led_away()) == [ActionType.APPLY]
     assert types(contests, again, led_away()) == [ActionType.KEEP]
+
+
+def of_another_octavo(
+    key: ChildKey, *, restored: bool = False, **installation: Any
+) -> list[Action]:
+    """A child as another release rendered it, in whose place ours is to be applied."""
+    ours, theirs = (
+        next(each for each in desired(made, workload_of(made.spec)) if each.key == key)
+        for made in (context(), with_installation(**installation))
+    )
+    owned: Manifest = {"f:metadata": {"f:annotations": {"f:octavo.dev/manifest-hash": {}}}}
+    entries = [OURS, {"manager": "velero", "operation": "Update", "fieldsV1": owned}]
+    written = entries if restored else [OURS | {"fieldsV1": owned}]
+    metadata = {**theirs.manifest["metadata"], "resourceVersion": "1", "managedFields": written}
+    return plan({key: {**theirs.manifest, "metadata": metadata}}, [ours], OWNER)
+
+
+def with_installation(**fields: Any) -> RenderContext:
+    made = context()
+    other = replace(made.installation, **fields)
+    return replace(made, pods=replace(made.pods, installation=other))
+
+
+def contested(actions: list[Action]) -> str:
+    contests = Contests()
+    for second in range(1 + MOST_REPAIRS):
+        types(contests, float(second), actions)
+    told = contests.hold(KEY, actions, 10.0)[1]
+    assert told is not None
+    return told.message
+
+
+def test_another_octavo_operator_is_told_with_its_namespace() -> None:
+    """Both write by one name, so that `managedFields` tell them not apart."""
+    actions = of_another_octavo(ChildKey(NETWORK_POLICY), operator_namespace="plat")
+    told = contested(actions)
+    assert "undone each time by another Octavo operator, which lets namespace plat in;" in told
+    assert "watchNamespaces" in told
+    assert "managedFields" not in told
+    told = contested(of_another_octavo(ChildKey(DEPLOYMENT), runtime_image="example.com/r:2"))
+    assert "undone each time by another Octavo operator;" in told
+
+
+def test_who_restores_what_an_operator_applied_is_none() -> None:
+    actions = of_another_octavo(
+        ChildKey(DEPLOYMENT), restored=True, runtime_image="example.com/r:2"
+    )
+    assert "Octavo operator" not in contested(actions)
+    assert "velero" in contested(actions)
 
 
 def test_a_repair_now_and_then_is_no_contest() -> None:

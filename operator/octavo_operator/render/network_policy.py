@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from octavo_operator.api.v1alpha1 import ModelSource, ServiceType
-from octavo_operator.manifest import NETWORK_POLICY, Child, ChildKey
+from octavo_operator.manifest import NETWORK_POLICY, Child, ChildKey, Manifest
 from octavo_operator.manifest_types import (
     NetworkPolicyEgressRule,
     NetworkPolicyIngressRule,
@@ -58,6 +58,19 @@ def network_policy(context: RenderContext) -> Child:
         "egress": _egress(context.spec.sources, context.installation.download_ports),
     }
     return child(context.owner, KEY, spec=spec)
+
+
+def ops_namespaces(manifest: Manifest) -> frozenset[str]:
+    """Those that reach the ops port by a policy that an operator of ours made, its own among them; none by
+    what is no such policy."""
+    if manifest.get("kind") != NETWORK_POLICY.kind:
+        return frozenset()
+    peers = (peer for rule in manifest["spec"].get("ingress", ()) for peer in rule.get("from", ()))
+    selectors = (peer.get("namespaceSelector", {}) for peer in peers)
+    terms = (term for each in selectors for term in each.get("matchExpressions", ()))
+    return frozenset(
+        name for term in terms if term["key"] == _NAMESPACE_NAME for name in term.get("values", ())
+    )
 
 
 def _openai_ingress(service_type: ServiceType) -> NetworkPolicyIngressRule:
