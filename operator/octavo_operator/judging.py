@@ -185,7 +185,8 @@ def _told(
     if live is None:
         patience = patience_left(decided.fleet, decided.refusal, now)
         return _Told(decided.refusal, is_overdue=False, is_replacing=False, waits=(patience,))
-    unmade, is_refused = workload.finding(live, observed.makers), workload.is_refused(live)
+    unmade = workload.finding(live, observed.makers, observed.pods)
+    is_refused = workload.is_refused(live)
     refusal = unmade or decided.refusal
     is_overdue, overdue_wait = overdue(
         workload.given_up_since(live),

@@ -8,7 +8,7 @@ import pytest
 
 from octavo_operator.kube import KubeError
 from octavo_operator.manifest import REPLICA_SET
-from tests.support.operator.builders import after, replica_set, stamp
+from tests.support.operator.builders import KEY, after, replica_set, stamp
 from tests.support.operator.world import World, running
 
 QUOTA = 'pods "a" is forbidden: exceeded quota: q'
@@ -52,6 +52,23 @@ def test_a_new_reason_after_the_spec_was_corrected_is_told_though_nobody_follows
     assert world.reconcile() == pytest.approx(30)
     assert world.condition("Degraded") == ("True", "PodsForbidden")
     assert degraded(world) == POLICY
+
+
+def test_no_refusal_is_told_beside_the_pods_that_it_is_about() -> None:
+    world = World()
+    world.reconcile()
+    put(world, 1, refusal=QUOTA)
+    say(world)
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "QuotaExceeded")
+    makers = world.kube.live(REPLICA_SET, KEY.namespace, f"{KEY.name}-1")
+    world.kube.run_pods(KEY.namespace, KEY.name, ready=False)
+    for (kind, _, _), each in world.kube.objects.items():
+        if kind == "Pod":
+            each["metadata"]["ownerReferences"][0]["uid"] = makers["metadata"]["uid"]
+    world.reconcile()
+    assert world.condition("Ready") == ("False", "Starting")
+    assert world.condition("Degraded") == ("False", "AsExpected")
 
 
 def test_replica_sets_are_read_while_pods_are_refused_and_not_else() -> None:

@@ -90,7 +90,9 @@ class Groups:
     def is_refused(self, live: Manifest) -> bool:
         return False
 
-    def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
+    def finding(
+        self, live: Manifest, makers: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+    ) -> Finding | None:
         return None
 
     def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> None:

@@ -62,6 +62,27 @@ def test_a_pod_of_the_former_revision_that_was_lost_meanwhile_and_is_refused_is_
     assert told(former, replica_set(2, made=after(4))) == (QUOTA, after(9))
 
 
+@pytest.mark.parametrize("is_newest", [True, False])
+def test_a_refusal_of_one_that_has_all_its_pods_by_now_is_over(is_newest: bool) -> None:
+    """Its controller makes the pods first and takes the condition away then."""
+    refused = refused_set(1 if is_newest else 0, QUOTA, after(9))
+    refused["metadata"]["uid"] = "set"
+    refused["spec"]["replicas"] = 2
+    sets = [refused] if is_newest else [refused, replica_set(1, made=after(4))]
+    owner = {"kind": "ReplicaSet", "name": "a", "uid": "set", "controller": True}
+    made: dict[str, Any] = {"metadata": {"name": "a", "ownerReferences": [owner]}}
+    leaving = {"metadata": {**made["metadata"], "deletionTimestamp": stamp(NOW)}}
+    evicted = {**made, "status": {"phase": "Failed"}}
+    assert DEPLOYMENT.finding(REFUSED, sets, [made, leaving, evicted]) is not None
+    assert DEPLOYMENT.finding(REFUSED, sets, [made, made]) is None
+
+
+def test_one_that_is_to_have_no_pods_is_refused_none() -> None:
+    former = refused_set(1, QUOTA, after(9))
+    former["spec"]["replicas"] = 0
+    assert told(former, replica_set(2, made=after(4))) is None
+
+
 def test_those_of_others_are_not_asked() -> None:
     """A label is anybody's to set."""
     ours = refused_set(1, QUOTA)

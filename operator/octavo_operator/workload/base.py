@@ -72,11 +72,14 @@ class Workload(Protocol):
     def is_refused(self, live: Manifest) -> bool:
         """Whether it says that pods are refused, so that its makers are to be asked for which and why."""
 
-    def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
+    def finding(
+        self, live: Manifest, makers: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+    ) -> Finding | None:
         """Why it cannot even create its pods.
 
         Args:
             makers: Those with the labels of its pods, where it is refused; None where they may not be read.
+            pods: Those that are there.
         """
 
     def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> datetime | None:

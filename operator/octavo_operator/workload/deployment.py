@@ -132,8 +132,10 @@ class Deployment:
     def is_refused(self, live: Manifest) -> bool:
         return replica_sets.is_refused(live)
 
-    def finding(self, live: Manifest, makers: Sequence[Manifest] | None) -> Finding | None:
-        told = replica_sets.refusal(live, makers)
+    def finding(
+        self, live: Manifest, makers: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+    ) -> Finding | None:
+        told = replica_sets.refusal(live, makers, pods)
         if told is None:
             return None
         where = key_of(live)

@@ -24,12 +24,16 @@ def is_refused(deployment: Manifest) -> bool:
     return pods is not None or _of_a_set(deployment) is not None
 
 
-def refusal(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Manifest | None:
+def refusal(
+    deployment: Manifest, replica_sets: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+) -> Manifest | None:
     """The condition that tells why there are no pods, if something refuses them.
 
     Args:
         replica_sets: Those that have the labels of its pods; None where they are not known, and the
             Deployment's own conditions are all that there is.
+        pods: Those that were there no later than these. One that has all that it wants is refused nothing any
+            more, whatever it says yet.
     """
     told = _of_pods(current_conditions(deployment))
     if told is None:
@@ -38,11 +42,11 @@ def refusal(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Ma
     if not ours:
         return told
     newest, *former = sorted(ours, key=_number, reverse=True)
-    if (found := _of_pods(_conditions(newest))) is not None:
+    if (found := _of_pods(_conditions(newest))) is not None and not _has_all(newest, pods):
         return found
     # What was refused before the newest was made may be what it corrects.
     since = datetime.fromisoformat(newest["metadata"]["creationTimestamp"])
-    refused = (_of_pods(_conditions(each)) for each in former)
+    refused = (_of_pods(_conditions(each)) for each in former if not _has_all(each, pods))
     later = (each for each in refused if each is not None and (time_of(each) or _LONG_AGO) > since)
     return next(later, None)
 
@@ -59,6 +63,18 @@ def unmade(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Man
     revision = _revision(deployment)
     is_there = any(_revision(each) == revision for each in _owned(deployment, replica_sets))
     return None if is_there else told
+
+
+def _has_all(replica_set: Manifest, pods: Sequence[Manifest]) -> bool:
+    uid = replica_set["metadata"].get("uid", "")
+    mine = [each for each in pods if is_owned_by(each, uid) and not _is_over(each)]
+    wanted: int = replica_set["spec"].get("replicas", 1)
+    return len(mine) >= wanted
+
+
+def _is_over(pod: Manifest) -> bool:
+    is_done = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return is_done or "deletionTimestamp" in pod["metadata"]
 
 
 def _owned(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> list[Manifest]:
