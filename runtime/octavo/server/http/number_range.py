@@ -1,70 +1,79 @@
-"""Numbers out of range: where in a JSON text one stands that the parser does not take, which says no name.
+"""Numbers out of range: where in a JSON text one stands that the parser does not take, which names no field.
 
-Such a text is read once more, by a parser that takes them all.
+Such a text is split once more, level by level: no more is made of it than the way there, or a text of
+a million numbers would hold up everybody's streams.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import msgspec
 
 MOST_DIGITS = 4300
 """Of an integer, the sign left out."""
+_MOST_LEVELS = 16
+"""Each of them is a pass over what is below."""
 _SHOWN_CHARS = 32
 _SHOWN_KEY_CHARS = 64
+_INDEX = re.compile(r"at `\$\[(\d+)\]")
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfRange:
-    """`path` is such as `logit_bias.7`, empty where it cannot be told; `value` is as written, shortened."""
+    """`path` is such as `logit_bias.7`, as far as it can be told. `value` is as written, shortened; empty
+    where it stands somewhere below."""
 
     path: str
     value: str
 
 
-def find_out_of_range(text: bytes) -> OutOfRange | None:
-    """The outermost of them; None where none is found.
+def find_out_of_range(text: bytes) -> OutOfRange:
+    """The first of them. Up to it the text is valid JSON."""
+    path: list[str] = []
+    rest = memoryview(text.lstrip())
+    for _ in range(_MOST_LEVELS):
+        found = _step(rest)
+        if found is None:
+            break
+        path.append(found[0][:_SHOWN_KEY_CHARS])
+        rest = memoryview(found[1])
+    is_number = rest[:1].tobytes() not in (b"{", b"[")
+    return OutOfRange(".".join(path), _shown(bytes(rest)) if is_number else "")
 
-    Args:
-        text: Up to the number valid JSON.
-    """
-    found: list[OutOfRange] = []
 
-    def integer(written: str) -> object:
-        return 0 if len(written.lstrip("-")) <= MOST_DIGITS else wrong(written)
-
-    def real(written: str) -> object:
-        return 0 if math.isfinite(float(written)) else wrong(written)
-
-    def wrong(written: str) -> OutOfRange:
-        is_long = len(written) > _SHOWN_CHARS
-        shown = f"{written[:_SHOWN_CHARS]}… ({len(written)} characters)" if is_long else written
-        found.append(OutOfRange("", shown))
-        return found[-1]
-
+def _step(text: memoryview) -> tuple[str, msgspec.Raw] | None:
+    """The member that holds one; None: the text is no container, or is wrong behind the number, too."""
     try:
-        read = json.loads(text.decode(errors="replace"), parse_int=integer, parse_float=real)
-    except (ValueError, RecursionError):  # wrong behind the number, too
-        return found[0] if found else None
-    if not found:
-        return None
-    return _with_path(read) or found[0]  # in a value that was not kept: its key is there twice
-
-
-def _with_path(value: object) -> OutOfRange | None:
-    waiting: list[tuple[tuple[str, ...], object]] = [((), value)]
-    for path, one in waiting:
-        if isinstance(one, OutOfRange):
-            return OutOfRange(".".join(part[:_SHOWN_KEY_CHARS] for part in path), one.value)
-        members: list[tuple[object, object]] = []
-        if isinstance(one, dict):
-            members = list(one.items())
-        elif isinstance(one, list):
-            members = list(enumerate(one))
-        waiting += [
-            ((*path, str(key)), each)
-            for key, each in members
-            if isinstance(each, (dict, list, OutOfRange))
-        ]
+        if text[:1].tobytes() == b"{":
+            return _first_wrong(_OBJECT.decode(text).items())
+        if text[:1].tobytes() == b"[" and (place := _INDEX.search(_refusal(text))):
+            return place[1], _LIST.decode(text)[int(place[1])]
+    except msgspec.DecodeError:
+        pass
     return None
+
+
+def _first_wrong(members: Iterable[tuple[str, msgspec.Raw]]) -> tuple[str, msgspec.Raw] | None:
+    """None: it is in a value that was not kept, whose key is there twice."""
+    return next(((key, value) for key, value in members if _refusal(memoryview(value))), None)
+
+
+def _refusal(text: memoryview) -> str:
+    try:
+        _ANY.decode(text)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
+
+
+def _shown(number: bytes) -> str:
+    written = number.decode(errors="replace").strip()
+    if len(written) <= _SHOWN_CHARS:
+        return written
+    return f"{written[:_SHOWN_CHARS]}… ({len(written)} characters)"

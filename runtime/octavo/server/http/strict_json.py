@@ -26,8 +26,8 @@ def decode(text: bytes) -> object:
         value: object = msgspec.json.decode(text)
     except UnicodeDecodeError:
         raise JsonError(_not_utf8(text)) from None
-    except msgspec.ValidationError as error:  # without a schema, of numbers alone
-        raise _out_of_range(text, error) from None
+    except msgspec.ValidationError:  # without a schema, of numbers alone
+        raise _out_of_range(text) from None
     except msgspec.DecodeError as error:
         raise JsonError(_half_a_character(text) or f"{error}.") from None
     except RecursionError:
@@ -38,15 +38,14 @@ def decode(text: bytes) -> object:
     return value
 
 
-def _out_of_range(text: bytes, error: msgspec.ValidationError) -> JsonError:
+def _out_of_range(text: bytes) -> JsonError:
     found = find_out_of_range(text)
-    if found is None:
-        return JsonError(f"{error}.")
-    return JsonError(
-        f"{found.path or 'a number'} is {found.value}, which is out of range: numbers reach up to 1.7e308, "
-        f"integers up to {MOST_DIGITS} digits.",
-        found.path or None,
-    )
+    if found.value:
+        what = f"{found.path or 'a number'} is {found.value}, which is out of range"
+    else:
+        what = f"{found.path or 'it'} holds a number that is out of range"
+    limits = f"numbers reach up to 1.7e308, integers up to {MOST_DIGITS} digits."
+    return JsonError(f"{what}: {limits}", found.path or None)
 
 
 def _half_a_character(text: bytes) -> str:
