@@ -23,6 +23,7 @@ _JOINED = {
     " 've": "'ve",
     " 're": "'re",
 }
+_REPLACEMENTS = [repr(decoders.Replace(text, joined)) for text, joined in _JOINED.items()]
 _OPEN = re.compile(r"[ '][ 'nvr]*\Z")
 _NO_PREFIX = "\ufdd0"  # no character of any text
 
@@ -37,9 +38,10 @@ def with_cleanup(decoder: Decoder | None) -> Decoder:
 
 def has_cleanup(decoder: Decoder | None) -> bool:
     """Whether `with_cleanup` has made it."""
-    return isinstance(decoder, decoders.Sequence) and all(
-        repr(decoders.Replace(text, joined)) in repr(decoder) for text, joined in _JOINED.items()
-    )
+    if not isinstance(decoder, decoders.Sequence):
+        return False
+    written = repr(decoder)
+    return all(replacement in written for replacement in _REPLACEMENTS)
 
 
 def may_be_joined(text: str) -> bool:
