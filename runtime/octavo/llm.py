@@ -20,7 +20,6 @@ from octavo.engine.debugging import is_debugging
 from octavo.engine.grammars.trial import GrammarTrial
 from octavo.engine.grammars.tried import TriedGrammars
 from octavo.engine.messages import EngineStats
-from octavo.engine.request_checks import no_head
 from octavo.engine_keywords import EngineKeywords
 from octavo.errors import ModelUnsupportedError, OctavoError
 from octavo.generation_config import AUTO, choose_sampling_defaults
@@ -28,6 +27,7 @@ from octavo.llm_inputs import Message, Prompt, as_conversations, as_pairs, as_pr
 from octavo.loading.pooling import check_last_token
 from octavo.loading.text_options import read_text_options
 from octavo.lora import Adapters, LoadedAdapters, LoRARequest, adapter_of_each
+from octavo.no_head import no_head
 from octavo.offline_requests import OfflineRequests, TextRequest
 from octavo.openmp import brief_spinning
 from octavo.options import read_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 from octavo.engine.messages import AddRequest
 from octavo.engine.requests.end_conditions import end_tokens
 from octavo.errors import ContextLengthExceededError, InvalidParameterError
+from octavo.no_head import no_head
 from octavo.worker.batch import ExecutorInfo
 
 
@@ -23,16 +24,6 @@ def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -
             f"The prompt has {len(request.prompt_token_ids)} tokens, but the context holds "
             f"{max_model_len}{output}. Shorten the prompt or raise max_model_len (or the KV cache's memory).",
         )
-
-
-def no_head() -> InvalidParameterError:
-    """What is said of a request for text to a model that can only embed or score."""
-    return InvalidParameterError(
-        "model",
-        "The model has no head to generate with: the architecture in config.json is a base class or "
-        "an encoder, or its checkpoint was saved without a head. Embed or score with it, or serve one "
-        "that ends in ForCausalLM and holds its head.",
-    )
 
 
 def needs_room(request: AddRequest) -> bool:

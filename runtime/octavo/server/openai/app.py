@@ -16,9 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from octavo import __version__
-from octavo.engine.request_checks import no_head
 from octavo.errors import OctavoError
 from octavo.generation_config import SamplingDefaults
+from octavo.no_head import no_head
 from octavo.server.anthropic.errors import error_body
 from octavo.server.anthropic.request import CountTokensRequest, MessagesRequest
 from octavo.server.anthropic.route import count_tokens, create_message
