@@ -11,17 +11,20 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
 
 from octavo import LLM, SamplingParams
-from octavo.config import LoadFormat, ModelImplementation, Quantization
+from octavo.config import EngineConfig, LoadFormat, ModelImplementation, Quantization
 from octavo.errors import InvalidConfigurationError, ModelInvalidError, ModelUnsupportedError
+from octavo.kernels.reference.weight_only import quantize_int8
 from octavo.layers.linear import Linear
 from octavo.models.from_transformers.config import read_transformers_config
 from octavo.models.from_transformers.interface import Mask
 from octavo.models.from_transformers.stand_ins import SharedProduct
 from octavo.models.registry import read_model_config
+from octavo.worker.start.implementation import check_implementation
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint, save_word_tokenizer
-from tests.support.runtime.generic_models import make_generic_checkpoint
+from tests.support.runtime.generic_models import make_generic_checkpoint, without_products
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.served_answers import assert_as_transformers, serve
 from tests.support.runtime.stepping import make_executor
@@ -192,10 +195,31 @@ def test_rotary_tables_of_old_checkpoints_are_ignored(tmp_path: Path) -> None:
 
 
 def test_quantisation_is_refused_where_nothing_would_come_of_it(tmp_path: Path) -> None:
-    """GPT-2's products are modules of a class of their own."""
     make_generic_checkpoint(tmp_path, "gpt2")
+    model = without_products(read_model_config(tmp_path, AUTO))
+    config = EngineConfig(model=str(tmp_path), quantization=Quantization.INT8)
     with pytest.raises(InvalidConfigurationError, match=r"quantization is int8.*Leave"):
-        make_executor(tmp_path, model_impl=AUTO, quantization=Quantization.INT8)
+        check_implementation(config, model)
+
+
+def test_weights_that_lie_transposed_are_rounded_by_outputs(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    model = make_generic_checkpoint(tmp_path, "gpt2", vocab_size=112, tie_word_embeddings=False)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Conv1D):
+                module.weight.copy_(quantize_int8(module.weight.T.contiguous()).dequantize().T)
+        model.lm_head.weight.copy_(quantize_int8(model.lm_head.weight).dequantize())
+    executor = make_executor(tmp_path, model_impl=AUTO, quantization=Quantization.INT8)
+    assert_as_transformers(serve(tmp_path, executor, 112), model)
+
+
+def test_weights_that_lie_transposed_are_refused_where_they_are_quantised(tmp_path: Path) -> None:
+    make_generic_checkpoint(tmp_path, "gpt2")
+    quantised = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False}
+    change(tmp_path, quantization_config=quantised)
+    with pytest.raises(ModelUnsupportedError, match=r"GPT2LMHeadModel.*transposed.*quantised"):
+        make_executor(tmp_path, model_impl=AUTO)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +233,7 @@ def test_quantisation_is_refused_where_nothing_would_come_of_it(tmp_path: Path) 
             [("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj")],
             False,
         ),
-        ("gpt2", [], False),
+        ("gpt2", [("c_attn",), ("c_proj",), ("c_fc",), ("c_proj",)], False),
         ("gemma", [("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj")], True),
         ("moshi", [("linear",)] * 4, True),
     ],

@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from octavo.config import ModelImplementation
+from octavo.config import EngineConfig, ModelImplementation
 from octavo.errors import InvalidConfigurationError, ModelUnsupportedError
 from octavo.models.from_transformers.adapters import seen_rows
+from octavo.models.registry import read_model_config
 from octavo.worker.batch import HoldsAdapters
+from octavo.worker.start.implementation import check_adapters
 from tests.support.runtime.checkpoints import VOCAB, make_checkpoint
 from tests.support.runtime.generic_adapters import (
     MAX_RANK,
@@ -26,25 +28,28 @@ from tests.support.runtime.generic_adapters import (
     other_modules,
     save_adapters,
 )
-from tests.support.runtime.generic_models import make_generic_checkpoint
+from tests.support.runtime.generic_models import make_generic_checkpoint, without_products
 from tests.support.runtime.gpu_path import make_gpu_executor
 from tests.support.runtime.stepping import make_executor
 
 AUTO, TRANSFORMERS = ModelImplementation.AUTO, ModelImplementation.TRANSFORMERS
 
 
-@pytest.mark.parametrize("implementation", [AUTO, TRANSFORMERS])
+@pytest.mark.parametrize(
+    ("model_type", "implementation"),
+    [("gpt_bigcode", AUTO), ("gpt2", AUTO), ("qwen2", TRANSFORMERS)],
+)
 def test_adapters_of_many_ranks_in_one_batch_are_as_merged_ones(
-    implementation: ModelImplementation, tmp_path: Path
+    model_type: str, implementation: ModelImplementation, tmp_path: Path
 ) -> None:
-    """Of one linear module for queries, keys and values, and of several that are one product; where Octavo
-    has code of its own, too."""
+    """Of one linear module for queries, keys and values, of weights that lie transposed, and of several
+    modules that are one product; where Octavo has code of its own, too."""
     torch.set_num_threads(1)
     base = tmp_path / "base"
     if implementation is AUTO:
-        model = make_generic_checkpoint(base, "gpt_bigcode", num_hidden_layers=2)
+        model = make_generic_checkpoint(base, model_type, num_hidden_layers=2)
     else:
-        model = make_checkpoint(base, "qwen2", num_hidden_layers=2)
+        model = make_checkpoint(base, model_type, num_hidden_layers=2)
     names = adaptable_modules(base, model, implementation)
     assert not other_modules(model, names)
     adapters, models = save_adapters(tmp_path, model, names)
@@ -115,12 +120,13 @@ def write_adapter(folder: Path, module: str, width: int) -> str:
 
 
 def test_a_model_without_linear_modules_is_refused_at_the_start(tmp_path: Path) -> None:
-    """GPT-2's weights lie transposed, in modules of another class."""
     make_generic_checkpoint(tmp_path, "gpt2", num_hidden_layers=2)
+    model = without_products(read_model_config(tmp_path, AUTO))
+    config = EngineConfig(model=str(tmp_path), enable_lora=True)
     with pytest.raises(
         InvalidConfigurationError, match=r"GPT2LMHeadModel.*none of which is.*Leave"
     ):
-        make_executor(tmp_path, model_impl=AUTO, enable_lora=True)
+        check_adapters(config, model)
 
 
 def test_modules_are_left_alone_that_see_a_token_elsewhere() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from octavo.config import Device, EngineConfig, ModelImplementation, Quantization
+from octavo.config import ModelImplementation, Quantization
 from octavo.errors import InvalidConfigurationError
 from octavo.models.from_transformers import TransformersConfig
 from octavo.models.registry import read_model_config
-from octavo.worker.start.plan import plan_start
+from octavo.models.sharing import check_sharing
 from tests.support.runtime.adapters import save_adapter
 from tests.support.runtime.generic_adapters import adaptable_modules
-from tests.support.runtime.generic_models import make_generic_checkpoint
+from tests.support.runtime.generic_models import make_generic_checkpoint, without_products
 from tests.support.runtime.rank_threads import scores
 
 # Why each rank has all of attention's heads; None: it has some. `make models` tries all others.
@@ -27,6 +27,7 @@ SHARED = {
     "beam": r"self_attn\.gate_bias is of all heads",  # experts with a gate of their own
     "hy_v3": None,  # shared experts that checkpoints call otherwise
     "persimmon": "no plan",  # plain blocks with biases and LayerNorm
+    "gpt2": "no plan",  # weights that lie transposed
 }
 
 
@@ -67,11 +68,10 @@ def test_families_of_our_own_are_shared_by_transformers_modules_too(tmp_path: Pa
 
 
 def test_a_family_of_which_nothing_would_be_cut_is_refused_by_name(tmp_path: Path) -> None:
-    """GPT-2's weights lie transposed."""
     make_generic_checkpoint(tmp_path, "gpt2", num_hidden_layers=2)
-    config = EngineConfig(model=str(tmp_path), device=Device.CPU, tensor_parallel_size=2)
+    model = without_products(read_model_config(tmp_path, ModelImplementation.AUTO))
     with pytest.raises(InvalidConfigurationError, match=r"none of their products.*size 1"):
-        plan_start(config)
+        check_sharing(model, 2)
 
 
 def test_a_norm_over_all_heads_is_known_by_what_it_gives(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers.pytorch_utils import Conv1D
 
 # Linear modules that adapters leave alone: heads and routers.
 _LEFT = {"lm_head", "embed_out", "gate", "shared_expert_gate"}
@@ -21,7 +22,7 @@ def targets_of(model: Any) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] not in _LEFT
+        if isinstance(module, torch.nn.Linear | Conv1D) and name.rpartition(".")[2] not in _LEFT
     ]
 
 
@@ -45,7 +46,8 @@ def save_adapter(
     merged = copy.deepcopy(model)
     tensors: dict[str, torch.Tensor] = {}
     for name in filter(picks, targets_of(model)):
-        weight = merged.get_submodule(name).weight
+        module = merged.get_submodule(name)
+        weight = module.weight.T if isinstance(module, Conv1D) else module.weight
         own = _of_module(config.get("rank_pattern") or {}, name, rank)
         alpha = _of_module(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
         down = torch.randn(own, weight.shape[1], generator=generator) / math.sqrt(weight.shape[1])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from octavo.config import ModelImplementation
 from octavo.models.registry import read_model_config
@@ -36,7 +37,9 @@ def other_modules(model: Any, adaptable: list[str]) -> list[str]:
     found = {
         ".".join(name.split(".")[-2:])
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and name not in adaptable
+        if isinstance(module, torch.nn.Linear | Conv1D)
+        and module is not head
+        and name not in adaptable
     }
     return sorted(found)
 

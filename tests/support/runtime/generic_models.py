@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
+from octavo.models.base import ModelConfig
+from octavo.models.from_transformers import TransformersConfig
+from octavo.models.from_transformers.tensor_parallel import sharing_plan
 from tests.support.runtime.checkpoints import GRANITE, VOCAB, randomise_vectors
 
 # Whatever a config class knows of these; many have names of their own for the same.
@@ -149,3 +153,10 @@ def make_generic_checkpoint(folder: Path, model_type: str, **changes: Any) -> An
     except Exception as error:
         raise UnmadeError(f"{type(error).__name__}: {error}") from error
     return model
+
+
+def without_products(config: ModelConfig) -> ModelConfig:
+    """As of a family none of whose modules is linear."""
+    assert isinstance(config, TransformersConfig)
+    outline = replace(config.outline, products=())
+    return replace(config, outline=outline, sharing=sharing_plan(outline, {}))

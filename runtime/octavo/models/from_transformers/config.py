@@ -26,6 +26,7 @@ from octavo.models.from_transformers.plans import PLANS
 from octavo.models.from_transformers.refusals import own_code_first, refuse, translated_errors
 from octavo.models.from_transformers.rotary import context_of
 from octavo.models.from_transformers.tensor_parallel import SharingPlan, Style, sharing_plan
+from octavo.models.quantization_config import read_quantization_config
 from octavo.models.sliding_window import KINDS
 from octavo.models.spec import ModelSpec, Task
 
@@ -97,10 +98,10 @@ class TransformersConfig(ModelConfig):
 
     def linear_projections(self) -> list[Projection]:
         """Of linear modules."""
-        shapes, found = self.outline.parameters, []
-        for names in self.outline.products:
-            widths = tuple(shapes[f"{name}.weight"][0] for name in names)
-            depth, has_bias = shapes[f"{names[0]}.weight"][1], f"{names[0]}.bias" in shapes
+        outline, found = self.outline, []
+        for names in outline.products:
+            widths = tuple(outline.sizes(name)[0] for name in names)
+            depth, has_bias = outline.sizes(names[0])[1], f"{names[0]}.bias" in outline.parameters
             style, unit = self.sharing.style_of(names), 1
             shard = Shard.WHOLE if style is None else style.shard
             if style is Style.COLUMN and names[0].startswith(self._attentions):
@@ -197,7 +198,13 @@ def read_transformers_config(folder: Path, raw: Mapping[str, Any]) -> Transforme
     plan = getattr(text, "base_model_tp_plan", None) or {}
     sharing = sharing_plan(outline, {**plan, **PLANS.get(text.model_type, {})})
     shape = outline.layers[0]
+    if outline.transposed and read_quantization_config(folder) is not None:
+        refuse(
+            architecture,
+            "its weights lie transposed (Conv1D), of which quantised ones are not implemented",
+        )
     widths = [size[-2] for size in outline.parameters.values() if len(size) > 1]
+    widths += [outline.sizes(name)[0] for name in outline.transposed]
     tables = {outline.parameters[f"{name}.weight"][0] for name in (outline.embedding, outline.head)}
     spec = ModelSpec(
         architecture=architecture,

@@ -36,6 +36,7 @@ from octavo.models.from_transformers.products import (
     LinearCall,
     find_products,
     replaceable,
+    transposed,
     watched_linears,
     with_token_rows,
 )
@@ -75,6 +76,7 @@ class Outline:
         layers: What each of them computes.
         parameters: Shapes by name.
         products: Paths of linear modules that Octavo's products stand in for, those of one product together.
+        transposed: Paths of linear modules whose weights lie `[inputs, outputs]`.
         with_token_rows: Paths of linear modules below the head that are called with a row for each token.
         heads: What else attention has of its heads.
         embedding, head: Names of the two tables' modules.
@@ -94,6 +96,7 @@ class Outline:
     hidden_size: int
     parameters: Mapping[str, tuple[int, ...]]
     products: tuple[tuple[str, ...], ...]
+    transposed: frozenset[str]
     with_token_rows: frozenset[str]
     heads: HeadParts
     embedding: str
@@ -110,6 +113,11 @@ class Outline:
     @property
     def windows(self) -> tuple[int | None, ...]:
         return tuple(layer.options.sliding_window for layer in self.layers)
+
+    def sizes(self, module: str) -> tuple[int, ...]:
+        """Outputs and inputs of a linear module."""
+        shape = self.parameters[f"{module}.weight"]
+        return shape[::-1] if module in self.transposed else shape
 
 
 def outline_of(
@@ -238,6 +246,7 @@ def _outline(
         hidden_size=hidden,
         parameters=parameters,
         products=products,
+        transposed=transposed(paths),
         with_token_rows=with_token_rows(linear_calls, paths, within=base, num_tokens=_TOKENS),
         heads=head_parts(calls, paths, {path for names in products for path in names}),
         embedding=paths[embedding],

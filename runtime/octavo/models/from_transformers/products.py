@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,19 @@ class WatchedLinear(_Watched, torch.nn.Linear):
     pass
 
 
+class WatchedTransposed(_Watched, Conv1D):  # type: ignore[misc]
+    pass
+
+
 class WatchedEmbedding(_Watched, torch.nn.Embedding):
     pass
 
 
-_WATCHED = {torch.nn.Linear: WatchedLinear, torch.nn.Embedding: WatchedEmbedding}
+_WATCHED: dict[type[torch.nn.Module], type[_Watched]] = {
+    torch.nn.Linear: WatchedLinear,
+    Conv1D: WatchedTransposed,
+    torch.nn.Embedding: WatchedEmbedding,
+}
 
 
 @contextmanager
@@ -124,12 +133,27 @@ def find_products(
     free, groups = replaceable(calls) - set(kept), dict[tuple[object, ...], list[str]]()
     for call in calls:
         module = call.module
-        if module not in free or not isinstance(module, torch.nn.Linear):
+        sizes = _sizes(module)
+        if module not in free or sizes is None:
             continue
-        path = paths[module]
-        if module.out_features in router_widths and not path.startswith(within):
+        path, (inputs, outputs) = paths[module], sizes
+        if outputs in router_widths and not path.startswith(within):
             continue
         parent, has_bias = path.rpartition(".")[0], module.bias is not None
-        key = (id(call.given), call.version, parent, has_bias, module.in_features)
+        key = (id(call.given), call.version, parent, has_bias, inputs)
         groups.setdefault(key, []).append(path)
     return tuple(tuple(group) for group in groups.values())
+
+
+def transposed(paths: dict[torch.nn.Module, str]) -> frozenset[str]:
+    """Paths of linear modules whose weights lie `[inputs, outputs]` (GPT-2's)."""
+    return frozenset(path for module, path in paths.items() if isinstance(module, Conv1D))
+
+
+def _sizes(module: torch.nn.Module) -> tuple[int, int] | None:
+    """Inputs and outputs; None: it is not linear."""
+    if isinstance(module, Conv1D):
+        return module.nx, module.nf
+    if isinstance(module, torch.nn.Linear):
+        return module.in_features, module.out_features
+    return None

@@ -137,7 +137,7 @@ def _problem_of_heads(outline: Outline, styles: Mapping[str, Style]) -> str | No
         if {styles.get(name) for name in own} != {Style.COLUMN, Style.ROW}:
             return f"the products of {path} are not cut by heads"
         for name in own:
-            width = outline.parameters[f"{name}.weight"][0]
+            width = outline.sizes(name)[0]
             if styles[name] is Style.COLUMN and width % layer.head_dim:
                 return f"{name} has {width} outputs, no multiple of the heads' {layer.head_dim}"
     return None

@@ -27,6 +27,7 @@ from octavo.layers.projection import Projection, Shard, share_of
 from octavo.layers.ranks import Ranks
 from octavo.loading import WeightSource, floating_tensors
 from octavo.loading.renamed import RenamedModules
+from octavo.loading.transposed import TransposedModules
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.models.experts import chosen_experts
@@ -210,6 +211,7 @@ class _OwnProducts:
         sharing: How ranks cut the products.
         adaptable: Paths of modules that adapters may change.
         stored: What the checkpoint calls modules that it has by other names.
+        transposed: Paths of modules whose weights it has `[inputs, outputs]`.
     """
 
     products: tuple[Projection, ...]
@@ -217,6 +219,7 @@ class _OwnProducts:
     sharing: SharingPlan
     adaptable: frozenset[str]
     stored: Mapping[str, str]
+    transposed: frozenset[str]
 
     @classmethod
     def of(cls, config: TransformersConfig, source: WeightSource, num_ranks: int) -> _OwnProducts:
@@ -249,7 +252,8 @@ class _OwnProducts:
                 config.spec.stored_dtype,
             )
         adaptable = frozenset(name for one in config.adaptable_projections() for name in one.names)
-        return cls(products, tables, config.sharing, adaptable, stored)
+        lying = config.outline.transposed
+        return cls(products, tables, config.sharing, adaptable, stored, lying)
 
     def hold(self, name: str) -> bool:
         """Whether a parameter is of one of them."""
@@ -297,7 +301,11 @@ class _OwnProducts:
             _stand_in(model, self.tables.head.names[0], ProductModule).bind(shared, 0, dtype)
 
     def _shared(self, product: Projection, load: ModelBuilder, running: Running) -> SharedProduct:
-        source = RenamedModules(load.source, self.stored) if self.stored else None
+        source: WeightSource | None = None
+        if self.stored:
+            source = RenamedModules(load.source, self.stored)
+        if not self.transposed.isdisjoint(product.names):
+            source = TransposedModules(source or load.source, product.names)
         is_adaptable = self.adaptable.issuperset(product.names)
         linear = load.linear(product, source, is_adaptable=is_adaptable)
         takes_adapters = is_adaptable and load.adapters is not None
