@@ -4,6 +4,7 @@ and those that GPTQModel quantises itself. `make oracles` runs this."""
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ MODEL: dict[str, Any] = SHAPE | {"num_hidden_layers": 2}
 OF_WHOLE_BATCHES = MODEL | {"intermediate_size": 128, "num_key_value_heads": 4}
 PRODUCTS_OF_A_LAYER = 7
 BACKENDS = {"gptq": BACKEND.GPTQ_TORCH, "awq": BACKEND.AWQ_TORCH}
+
+
+@pytest.fixture(autouse=True)
+def its_own_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its configs makes a folder to offload to, which goes when the config is collected: for the last
+    ones not before the process ends. These lie among the test's own files, and go with them."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
 
 
 def weights_by_gptqmodel(folder: Path) -> dict[str, torch.Tensor]:
