@@ -79,8 +79,8 @@ def read_adapter(folder: Path) -> Adapter:
         module, which = _place(file, name)
         if tensor.dim() != 2 or tensor.dtype not in _FLOATS:
             raise ModelInvalidError(
-                f"{file}: {name} is {tensor.dtype} of shape {list(tensor.shape)}; it must be a matrix of "
-                "floating-point numbers."
+                f"{file}: {name} is {tensor.dtype} of shape {list(tensor.shape)}; it must be a matrix in "
+                "float32, float16 or bfloat16."
             )
         if not torch.isfinite(tensor).all():
             raise ModelInvalidError(f"{file}: {name} holds numbers that are not finite.")
@@ -95,10 +95,13 @@ def _check_targets(folder: Path, modules: Collection[str], config: AdapterConfig
     for name in modules:
         if not config.is_target(name):
             raise ModelInvalidError(
-                f"{folder / WEIGHTS_NAME}: {name} has matrices, and target_modules of {CONFIG_NAME} leave it "
-                "out: PEFT would not read them. Name it there, or save the adapter again."
+                f"{folder / WEIGHTS_NAME}: {name} has matrices, and target_modules, exclude_modules or "
+                f"layers_to_transform of {CONFIG_NAME} leave it out: PEFT would not read them. Name it "
+                "there, or save the adapter again."
             )
     for target in config.targets or ():
+        if target in config.excluded:
+            continue
         if not any(name == target or name.endswith(f".{target}") for name in modules):
             logger.warning(
                 "%s: target_modules names %r, and %s holds no matrices of it: nothing is added there.",

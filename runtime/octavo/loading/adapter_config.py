@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,8 @@ _KNOWN = frozenset(
 _KEEPS_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
 # PEFT reads patterns as regular expressions; those that it writes are names, which end a module's.
 _PLAIN_PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
+# The first number in a module's path is its layer's, where nothing else says which (layers_pattern).
+_LAYER = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class AdapterConfig:
         is_rank_stabilised: The product is divided by the rank's root (rsLoRA, Kalajdzievski, 2023), else by
             the rank.
         targets: What modules end with that it changes; None: not told by names.
+        excluded: What modules end with that it leaves alone, though they are targets.
+        layers: In which layers alone its targets are; None: in all, or not told by numbers.
     """
 
     rank: int
@@ -54,12 +58,22 @@ class AdapterConfig:
     ranks: Mapping[str, int]
     alphas: Mapping[str, float]
     targets: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    layers: frozenset[int] | None = None
 
     def is_target(self, module: str) -> bool:
         """Whether PEFT would change it: what is no target is left out when the adapter is loaded there."""
-        if self.targets is None:
+        if _is_named(module, self.excluded):
+            return False
+        if self.targets is None or module in self.targets:
             return True
-        return any(module == name or module.endswith(f".{name}") for name in self.targets)
+        return _is_named(module, self.targets) and self._is_in_layers(module)
+
+    def _is_in_layers(self, module: str) -> bool:
+        if self.layers is None:
+            return True
+        found = _LAYER.match(module)
+        return found is not None and int(found["index"]) in self.layers
 
     def rank_of(self, module: str) -> int:
         return _of_pattern(self.ranks, module, self.rank)
@@ -94,7 +108,9 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         is_rank_stabilised=_flag(path, raw, "use_rslora"),
         ranks=_patterns(path, raw, "rank_pattern", is_rank, "positive integers"),
         alphas=_patterns(path, raw, "alpha_pattern", is_number, "numbers of at most 2^48"),
-        targets=_targets(path, raw),
+        targets=_names(path, raw, "target_modules"),
+        excluded=_names(path, raw, "exclude_modules") or (),
+        layers=_layers(path, raw),
     )
 
 
@@ -150,16 +166,28 @@ def _one(
     return value
 
 
-def _targets(path: Path, raw: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _names(path: Path, raw: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     """A text is a regular expression, or stands for all linear modules."""
-    found = raw.get("target_modules")
+    found = raw.get(name)
     if not found or isinstance(found, str):
         return None
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ModelInvalidError(
-            f"{path}: target_modules is {found!r:.80}; it must be a list of names of modules, or a text."
+            f"{path}: {name} is {found!r:.80}; it must be a list of names of modules, or a text."
         )
     return tuple(found)
+
+
+def _layers(path: Path, raw: Mapping[str, Any]) -> frozenset[int] | None:
+    found = raw.get("layers_to_transform")
+    if found is None or found == []:
+        return None
+    layers = found if isinstance(found, list) else [found]
+    if not all(isinstance(one, int) and not isinstance(one, bool) for one in layers):
+        raise ModelInvalidError(
+            f"{path}: layers_to_transform is {found!r:.80}; it must be numbers of layers."
+        )
+    return None if raw.get("layers_pattern") else frozenset(layers)
 
 
 def _flag(path: Path, raw: Mapping[str, Any], name: str) -> bool:
@@ -195,3 +223,7 @@ def _of_pattern(patterns: Mapping[str, _T], module: str, default: _T) -> _T:
         if module == name or is_end:
             return value
     return default
+
+
+def _is_named(module: str, names: Iterable[str]) -> bool:
+    return any(module == name or module.endswith(f".{name}") for name in names)

@@ -85,6 +85,8 @@ def test_what_is_not_implemented_is_refused(tmp_path: Path, fields: dict[str, An
         {"lora_alpha": 1e308},
         {"lora_alpha": 10**400},
         {"target_modules": [1]},
+        {"exclude_modules": [1]},
+        {"layers_to_transform": ["0"]},
         {"use_rslora": "yes"},
         {"rank_pattern": {"q_proj": -1}},
         {"alpha_pattern": [1]},
@@ -106,6 +108,7 @@ def test_a_field_of_the_wrong_kind_is_refused(tmp_path: Path, fields: dict[str, 
         ({"lora_B.weight": torch.ones(4, 3)}, "lora_B.weight has the rank 3"),
         ({"lora_A.weight": torch.ones(16)}, "must be a matrix"),
         ({"lora_A.weight": torch.ones(2, 8, dtype=torch.int8)}, "must be a matrix"),
+        ({"lora_A.weight": torch.ones(2, 8, dtype=torch.float64)}, "must be a matrix in float32"),
         ({"lora_A.weight": torch.full((2, 8), math.nan)}, "not finite"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -156,6 +159,46 @@ def test_matrices_are_those_of_target_modules(
     for other in (["v_proj"], ["proj"]):
         with pytest.raises(ModelInvalidError, match=r"q_proj has matrices, and target_modules"):
             read_adapter(write(tmp_path, target_modules=other))
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_read"),
+    [
+        ({"exclude_modules": ["k_proj"]}, True),
+        ({"exclude_modules": ["q_proj"]}, False),
+        ({"target_modules": "all-linear", "exclude_modules": ["self_attn.q_proj"]}, False),
+        ({"layers_to_transform": 0}, True),
+        ({"layers_to_transform": [1, 0]}, True),
+        ({"layers_to_transform": [1]}, False),
+        # As PEFT: numbers of layers hold where modules are named by their ends.
+        (
+            {
+                "target_modules": ["model.layers.0.self_attn.q_proj"],
+                "layers_to_transform": [1],
+            },
+            True,
+        ),
+    ],
+    ids=str,
+)
+def test_matrices_that_peft_would_leave_out_are_refused(
+    fields: dict[str, Any], is_read: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write(tmp_path, **{"target_modules": ["q_proj"], **fields})
+    if is_read:
+        assert read_adapter(folder).modules
+    else:
+        with pytest.raises(ModelInvalidError, match=r"q_proj has matrices.*layers_to_transform"):
+            read_adapter(folder)
+    assert not caplog.records
+
+
+def test_a_target_that_is_excluded_is_not_missed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    targets = {"target_modules": ["q_proj", "v_proj"], "exclude_modules": ["v_proj"]}
+    assert read_adapter(write(tmp_path, **targets)).modules
+    assert not caplog.records
 
 
 def test_an_activated_lora_is_not_told_to_be_merged(tmp_path: Path) -> None:
