@@ -11,6 +11,7 @@ import numba
 from numba.core import config
 from numba.core.sigutils import normalize_signature
 
+from octavo.kernels.cpu.compiling.part_names import distinct_name
 from octavo.kernels.numba_setup import host_target, kernel_cache
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -61,7 +62,12 @@ def kernel(signature: str) -> Callable[[Function], Function]:
 
 
 def part(function: Function) -> Function:
-    """A piece of a kernel, compiled into each kernel that uses it."""
+    """A piece of a kernel, compiled into each kernel that uses it.
+
+    Raises:
+        ValueError: As `distinct_name`.
+    """
+    function.__qualname__ = distinct_name(function)
     compiled: Function = numba.njit(function, error_model="numpy", boundscheck=False)
     return compiled
 
