@@ -34,6 +34,7 @@ KEYS = [
     {"key": "sk-free", "name": "free"},
     {"key": "sk-few", "name": "few", "requests_per_minute": 6},
     {"key": "sk-two", "name": "two", "max_concurrent_requests": 2},
+    {"key": "sk-two-free", "name": "two"},
 ]
 PROMPT = [5, 6, 7, 8]
 NUM_SEQS, NUM_QUEUED = 3, 2
@@ -264,6 +265,19 @@ def test_a_sleep_reaches_both(folders: Folders) -> None:
         for place in (0, 1):
             with served.answered_by(place):
                 assert served.ask().status_code == 200
+
+
+def test_what_another_key_of_the_name_has_under_way_counts_in_all_processes(
+    served: Served,
+) -> None:
+    """Also of one without limits, which is refused nothing."""
+    with served.faults.slow_steps(), ExitStack() as held:
+        with served.answered_by(0):
+            served.streams(held, 2, "sk-two-free")
+        with served.answered_by(1):
+            assert served.ask("sk-two").status_code == 429
+            served.streams(held, 1, "sk-two-free")
+    eventually(lambda: served.ask("sk-two").status_code == 200)
 
 
 def test_one_that_is_killed_gives_back_what_it_had_and_is_replaced(served: Served) -> None:

@@ -1,6 +1,7 @@
 """Accounts of API keys over several API processes: one process counts, the others ask it.
 
-Only what has a limit is asked for: a key without one costs no message.
+Only a key with limits is asked for. One without them is told of and waits for no answer: what it has under
+way counts where another key of its name has a limit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from octavo.server.process.api_keys import Key
 from octavo.server.process.api_servers.channel import Channel, ChannelLostError
 from octavo.server.process.api_servers.messages import (
     AskLimits,
+    Came,
     Charge,
     Enter,
     Entered,
@@ -32,14 +34,14 @@ class AskedAccounts:
     async def enter(self, key: Key) -> None:
         """Raises `ApiError` (429)."""
         if not _is_limited(key):
+            self._channel.send(Came(_without_secret(key)))
             return
         answer = await self._channel.ask(Enter(_without_secret(key)), Entered)
         if (refusal := answer.refusal) is not None:
             raise rate_limit_exceeded(refusal.message, refusal.headers)
 
     def leave(self, key: Key) -> None:
-        if _is_limited(key):
-            self._channel.send(Leave(_without_secret(key)))
+        self._channel.send(Leave(_without_secret(key)))
 
     def charge(self, key: Key, num_tokens: int) -> None:
         if _is_limited(key):

@@ -31,6 +31,7 @@ from octavo.server.process.api_servers.messages import (
     AskView,
     Beat,
     Begin,
+    Came,
     Charge,
     CloseIdle,
     Configure,
@@ -293,6 +294,8 @@ class ApiServers:
         match message:
             case Enter():
                 return self._accounts.enter(member.name, message.key)
+            case Came():
+                self._accounts.enter(member.name, message.key)
             case Leave():
                 self._accounts.leave(member.name, message.key)
             case Charge():

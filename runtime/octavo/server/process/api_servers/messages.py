@@ -115,6 +115,12 @@ class Enter(_Message, frozen=True):
     key: Key
 
 
+class Came(_Message, frozen=True):
+    """A request of a key without limits, which is taken in any case."""
+
+    key: Key
+
+
 class Leave(_Message, frozen=True):
     key: Key
 
@@ -182,6 +188,7 @@ Message = (
     | EngineDied
     | Stop
     | Enter
+    | Came
     | Leave
     | Charge
     | AskLimits
