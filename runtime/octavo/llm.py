@@ -157,8 +157,9 @@ class LLM:
         Raises: as `generate`; `InvalidParameterError` also when the model has no chat template, or it
             leaves out a part of the conversation.
         """
-        if not self._engine().executor_info.can_generate:
-            raise no_head()
+        info = self._engine().executor_info
+        if not info.can_generate:
+            raise no_head("score" if info.gives_scores else "embed")
         prompts: list[tuple[str | None, list[int]]] = []
         for conversation in as_conversations(messages):
             token_ids = self._tokenizer.encode_chat(

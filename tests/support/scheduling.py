@@ -35,6 +35,7 @@ LONG = (
     "tests/benchmarks/test_prefix_cache_cost.py",
     "tests/runtime/worker/test_gpu_path_compiled.py",
     "tests/runtime/server/test_hostile.py",
+    "tests/runtime/server/test_hints.py",
 )
 
 

@@ -12,7 +12,7 @@ from octavo.worker.batch import ExecutorInfo
 def check_request(request: AddRequest, info: ExecutorInfo, max_model_len: int) -> None:
     """Raises as `EngineCore.check`, but for what depends on other requests or on compiling a grammar."""
     if not (request.is_pooled or info.can_generate):
-        raise no_head()
+        raise no_head("score" if info.gives_scores else "embed")
     _check_ids(request, info.vocab_size)
     _check_minimum(request, info.vocab_size)
     _check_grammar(request)

@@ -130,8 +130,7 @@ class Tokenizer:
         if self.chat_templates is None:
             raise InvalidParameterError(
                 "messages",
-                "The model has no chat template: use /v1/completions, or start the server with "
-                "--chat-template FILE.",
+                "The model has no chat template: give one as chat_template, or a prompt without messages.",
             )
         return render_chat(
             self.chat_templates,

@@ -61,7 +61,11 @@ def test_wrong_method_or_path(
     ("path", "hint"),
     [
         ("/metrics", "on the ops port (--ops-port)"),
+        ("/sleep", "on the ops port (--ops-port)"),
         ("/chat/completions", "Use /v1/chat/completions"),
+        ("/embeddings", "Use /v1/embeddings"),
+        ("/v1/v1/messages", "Use /v1/messages: a client's base URL does without /v1."),
+        ("/v1/responses/resp_1", "POST /v1/responses makes one"),
     ],
 )
 def test_what_others_serve_elsewhere_is_shown(http: httpx.Client, path: str, hint: str) -> None:

@@ -62,7 +62,9 @@ async def count_tokens(request: CountTokensRequest, prompts: PromptBuilder) -> R
     """Of the prompt that a message would be made of."""
     chat, names = as_chat(request)
     with names.told():
-        prompt = await prompts.chat(chat, read_tool_use(chat).told)
+        prompt = await prompts.chat(
+            chat, read_tool_use(chat).told, instead="give /tokenize a prompt"
+        )
     return json_answer(TokensCount(len(prompt.token_ids)))
 
 

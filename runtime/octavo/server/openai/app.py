@@ -37,10 +37,11 @@ from octavo.server.openai.api_errors import (
 from octavo.server.openai.chat import chat_completion
 from octavo.server.openai.completions import completion
 from octavo.server.openai.description import openapi_document
+from octavo.server.openai.elsewhere import elsewhere
 from octavo.server.openai.embeddings import EmbeddingRequest, embeddings
 from octavo.server.openai.generation import Generator
 from octavo.server.openai.load import Load
-from octavo.server.openai.pooled import PooledUse
+from octavo.server.openai.pooled import EMBED_ROUTES, SCORE_ROUTES, PooledUse
 from octavo.server.openai.prompts import PromptBuilder
 from octavo.server.openai.protocol import (
     ChatCompletionRequest,
@@ -62,6 +63,15 @@ from octavo.server.process.request_metrics import RequestMetrics
 
 _MIN_BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _BODY_BYTES_PER_TOKEN = 16
+
+_TEXT = "/v1/completions"
+_CHATS = frozenset(
+    {
+        *("/v1/chat/completions", "/v1/responses", "/v1/messages"),
+        *("/v1/responses/input_tokens", "/v1/messages/count_tokens"),
+    }
+)
+_POOLED = frozenset({*EMBED_ROUTES, *SCORE_ROUTES})
 
 R = TypeVar("R", bound=GenerationRequest)
 
@@ -119,7 +129,16 @@ class ServedModel:
         said of a chat template or of lengths, which would not help."""
         self.check(name)
         if not self.can_generate:
-            raise no_head()
+            raise no_head(*self.pooled_use.routes)
+
+    def refuses(self, path: str) -> bool:
+        """Whatever it is asked there."""
+        if path in _POOLED:
+            return path not in self.pooled_use.routes
+        is_chat, is_text = path in _CHATS, path == _TEXT
+        return (is_chat or is_text) and not (
+            self.can_generate and (is_text or self.prompts.has_chat)
+        )
 
 
 def build_app(
@@ -137,7 +156,7 @@ def build_app(
         tokenizer_info: The tokenizer's settings; None tells nobody.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    _add_error_handlers(app, metrics)
+    _add_error_handlers(app, metrics, lambda path: model.refuses(path))
     _add_generation_routes(app, model)
     _add_message_routes(app, model)
     _add_pooled_routes(app, model)
@@ -211,7 +230,7 @@ def _add_generation_routes(app: FastAPI, model: ServedModel) -> None:
     @app.post("/v1/responses/input_tokens")
     async def tokens_of_response(http_request: Request) -> Response:
         request = ResponsesRequest.parse(await _read(http_request, model))
-        model.check(request.model)
+        model.check_generation(request.model)
         return await count_input_tokens(request, model.prompts)
 
 
@@ -227,7 +246,7 @@ def _add_message_routes(app: FastAPI, model: ServedModel) -> None:
     @app.post("/v1/messages/count_tokens")
     async def tokens_of_messages(http_request: Request) -> Response:
         request = CountTokensRequest.parse(await _read(http_request, model))
-        model.check(request.model)
+        model.check_generation(request.model)
         return await count_tokens(request, model.prompts)
 
 
@@ -310,7 +329,9 @@ async def _read(http_request: Request, model: ServedModel) -> dict[str, object]:
     )
 
 
-def _add_error_handlers(app: FastAPI, metrics: RequestMetrics) -> None:
+def _add_error_handlers(
+    app: FastAPI, metrics: RequestMetrics, refuses: Callable[[str], bool]
+) -> None:
     """Every exception becomes an error object here; the gateway logs those that are ours."""
 
     def render(request: Request, error: ApiError) -> Response:
@@ -328,7 +349,7 @@ def _add_error_handlers(app: FastAPI, metrics: RequestMetrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        return render(request, _from_http_exception(request, error))
+        return render(request, _from_http_exception(request, error, refuses))
 
     @app.exception_handler(ClientDisconnectedError)
     async def on_disconnect(_: Request, __: ClientDisconnectedError) -> Response:
@@ -339,11 +360,14 @@ def _add_error_handlers(app: FastAPI, metrics: RequestMetrics) -> None:
         return render(request, internal_error(request.scope.get("request_id")))
 
 
-def _from_http_exception(request: Request, error: HTTPException) -> ApiError:
+def _from_http_exception(
+    request: Request, error: HTTPException, refuses: Callable[[str], bool]
+) -> ApiError:
     where = f"{request.method} {request.url.path[:200]}"
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        hint = _elsewhere(request.url.path)
+        known = {route.path for route in request.app.routes}
+        hint = elsewhere(request.url.path, known, refuses)
         return ApiError(404, f"Unknown request URL: {where}.{hint}", code="unknown_url")
     if error.status_code == 405:
         message = f"Not allowed to {request.method} on {request.url.path[:200]}."
@@ -351,14 +375,3 @@ def _from_http_exception(request: Request, error: HTTPException) -> ApiError:
             headers["Allow"] = ", ".join([*taken, "HEAD"])
         return ApiError(405, message, code="method_not_supported", headers=headers)
     return ApiError(error.status_code, str(error.detail), headers=headers)
-
-
-def _elsewhere(path: str) -> str:
-    """Where to find what clients of other servers look for there."""
-    if path in ("/metrics", "/livez", "/readyz", "/startupz"):
-        return " Metrics and probes are on the ops port (--ops-port)."
-    if path in ("/chat/completions", "/completions", "/models", "/responses"):
-        return f" Use /v1{path}: a client's base URL ends with /v1."
-    if path.startswith("/v1/responses/"):
-        return " Answers are not kept; POST /v1/responses makes one."
-    return ""

@@ -92,8 +92,9 @@ async def chat_run(
     num_top = request.requested_logprobs
     markup = generator.markup
     use = read_tool_use(request)
-    wanted = answer_format(request, use, markup.calls, generator.vocabulary.special)
+    # What the template leaves out, no way to read calls would help.
     prompt = await prompts.chat(request, use.told, parameter)
+    wanted = answer_format(request, use, markup.calls, generator.vocabulary.special)
     max_tokens = prompts.max_tokens(
         prompt, request.requested_max_tokens, parameter, default=defaults.max_tokens
     )

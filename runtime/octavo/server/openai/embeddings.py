@@ -134,7 +134,7 @@ async def _chat(request: EmbeddingRequest, prompts: PromptBuilder) -> list[int]:
             **{name: value for name, value in asked.items() if value is not None},
         }
     )
-    prompt = await prompts.chat(chat, None)
+    prompt = await prompts.chat(chat, None, instead="give input in place of messages")
     truncation = request.truncation(prompts.max_model_len)
     ids = prompt.token_ids if truncation is None else truncation.ids(prompt.token_ids)
     (fitting,) = await prompts.pooled(

@@ -22,6 +22,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
     device: str
     kv_cache_tokens: int
     can_generate: bool
+    gives_scores: bool
 
     @classmethod
     def of(cls, name: str, root: str, info: EngineInfo) -> LoadedModel:
@@ -33,6 +34,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
             info.device,
             info.num_kv_blocks * info.block_size,
             info.can_generate,
+            info.gives_scores,
         )
 
 

@@ -89,6 +89,10 @@ class PooledText:
     second_segment: int | None = None
 
 
+EMBED_ROUTES = ("/v1/embeddings",)
+SCORE_ROUTES = ("/v1/score", "/v1/rerank")
+
+
 @dataclass(frozen=True, slots=True)
 class PooledUse:
     """What a model is good for beside generating.
@@ -103,6 +107,12 @@ class PooledUse:
     gives_scores: bool
     texts: TextOptions = field(default_factory=TextOptions)
 
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Those that answer."""
+        embeds = EMBED_ROUTES if self.no_embedding is None else ()
+        return embeds + (SCORE_ROUTES if self.gives_scores else ())
+
     def check_embeds(self) -> None:
         """Raises `ApiError` (400)."""
         if self.no_embedding is not None:
@@ -111,10 +121,11 @@ class PooledUse:
     def check_scores(self) -> None:
         """Raises `ApiError` (400)."""
         if not self.gives_scores:
+            instead = ", or compare embeddings" if self.no_embedding is None else ""
             raise invalid_value(
                 "model",
                 "The model does not score pairs: its architecture is none that ends in "
-                "ForSequenceClassification. Serve a cross-encoder, or compare embeddings.",
+                f"ForSequenceClassification. Serve a cross-encoder{instead}.",
                 code="model_not_supported",
             )
 
@@ -122,7 +133,11 @@ class PooledUse:
 def read_pooled_use(folder: Path, info: EngineInfo) -> PooledUse:
     """Raises `ModelInvalidError` for a damaged file."""
     if info.gives_scores:
-        return PooledUse("The model scores pairs and gives no embeddings.", gives_scores=True)
+        return PooledUse(
+            f"The model scores pairs and gives no embeddings. Use {' or '.join(SCORE_ROUTES)}, or serve a "
+            "model that was trained to embed.",
+            gives_scores=True,
+        )
     if not info.runs_whole_prompts:
         try:
             check_last_token(folder)

@@ -13,7 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from octavo.errors import ContextLengthExceededError, UnsupportedParameterError
+from octavo.errors import (
+    ContextLengthExceededError,
+    InvalidParameterError,
+    UnsupportedParameterError,
+)
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
 from octavo.server.openai.fill_in_middle import MiddleTokens, find_middle_tokens, halves
 from octavo.server.openai.protocol import ChatCompletionRequest, CompletionRequest
@@ -66,13 +70,21 @@ class PromptBuilder:
         request: ChatCompletionRequest,
         tools: Sequence[Mapping[str, Any]] | None,
         parameter: str = "messages",
+        *,
+        instead: str = "use /v1/completions",
     ) -> Prompt:
         """Raises `ApiError` or `InvalidParameterError` when the messages cannot be rendered.
 
         Args:
             tools: Those that the template is given.
             parameter: What the client wrote the conversation into.
+            instead: What works where the model has no chat template, as advice.
         """
+        if not self.has_chat:
+            raise InvalidParameterError(
+                "messages",
+                f"The model has no chat template: {instead}, or start the server with --chat-template FILE.",
+            )
         messages = [message.as_sent for message in request.messages]
         variables = template_variables(request)
         render = functools.partial(
@@ -93,6 +105,11 @@ class PromptBuilder:
         ids = await self._encode(text, parameter, add_special_tokens=has_special)
         kept = self._truncated(Prompt(ids), request, request.requested_max_tokens)
         return Prompt(kept.token_ids, text)
+
+    @property
+    def has_chat(self) -> bool:
+        """The model has a chat template."""
+        return self._tokenizer.chat_templates is not None
 
     async def completions(self, request: CompletionRequest) -> list[Prompt]:
         """The prompts in order, each as text or token ids.

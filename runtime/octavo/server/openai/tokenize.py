@@ -71,7 +71,8 @@ async def tokenized(
     """
     if isinstance(request, ChatCompletionRequest):
         with told_as_functions(request.functions, len(request.messages)):
-            prompt = await prompts.chat(request, read_tool_use(request).told)
+            told, instead = read_tool_use(request).told, "give prompt in place of messages"
+            prompt = await prompts.chat(request, told, instead=instead)
     else:
         given = await prompts.completions(request)
         if len(given) != 1:

@@ -280,7 +280,8 @@ function introduce({ model: card }) {
     make("dt", { textContent: name }), make("dd", { textContent: value })]));
   if (!card.can_generate) {
     at("question").disabled = at("send").disabled = true;
-    tell("This model makes no text: it embeds or scores. See /v1/embeddings, /v1/score and /v1/rerank.");
+    const use = card.gives_scores ? "scores pairs: see /v1/score and /v1/rerank" : "embeds: see /v1/embeddings";
+    tell(`This model makes no text; it ${use}.`);
   }
   show();
 }

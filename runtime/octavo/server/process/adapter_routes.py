@@ -84,7 +84,10 @@ class AdapterRoutes:
 
     def _attached(self) -> ServedAdapters:
         if not self._is_enabled:
-            message = "This server takes no adapters. Start it with --enable-lora."
+            message = (
+                "This server takes no adapters. Start it with --enable-lora, which needs a decoder and does "
+                "not go together with --enable-sleep-mode."
+            )
             raise ApiError(400, message, code="lora_not_enabled")
         if self._adapters is None:
             raise not_serving("starting")

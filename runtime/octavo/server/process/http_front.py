@@ -42,6 +42,11 @@ class HttpFront(Protocol):
         """Returns when connections are taken. Raises `OctavoError`."""
 
     @property
+    def has_chat(self) -> bool:
+        """The model has a chat template, as `load` found."""
+        ...
+
+    @property
     def adapters(self) -> ServedAdapters: ...
 
     @property
@@ -157,6 +162,10 @@ class OwnFront:
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+
+    @property
+    def has_chat(self) -> bool:
+        return self._texts is not None and self._texts.tokenizer.chat_templates is not None
 
     @property
     def adapters(self) -> ServedAdapters:

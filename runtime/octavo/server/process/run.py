@@ -207,7 +207,8 @@ class Server:
         self._adapter_routes.attach(front.adapters)
         await front.listen()
         self._lifecycle.mark_ready()
-        banner.announce(options, client.info, self._lifecycle, self._http_port, ops_port)
+        ports = (self._http_port, ops_port)
+        banner.announce(options, client.info, self._lifecycle, *ports, has_chat=front.has_chat)
         return client, front
 
     async def _start_engine(self, config: EngineConfig) -> EngineClient:

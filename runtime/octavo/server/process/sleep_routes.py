@@ -79,7 +79,10 @@ def _state(switch: SleepSwitch) -> dict[str, object]:
 
 
 def _off() -> ApiError:
-    message = "Sleep is off: start the server with --enable-sleep-mode."
+    message = (
+        "Sleep is off: start the server with --enable-sleep-mode, which does not go together with "
+        "--enable-lora."
+    )
     return ApiError(404, message, code="sleep_not_enabled")
 
 

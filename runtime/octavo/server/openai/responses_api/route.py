@@ -72,7 +72,9 @@ async def count_input_tokens(request: ResponsesRequest, prompts: PromptBuilder) 
     """Of the prompt that a response would be made of."""
     chat, names = as_chat(request)
     with names.told():
-        prompt = await prompts.chat(chat, read_tool_use(chat).told)
+        prompt = await prompts.chat(
+            chat, read_tool_use(chat).told, instead="give /tokenize a prompt"
+        )
     return json_answer(InputTokens(len(prompt.token_ids)))
 
 

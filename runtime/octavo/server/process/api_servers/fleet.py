@@ -130,6 +130,10 @@ class ApiServers:
         await _all_of(member.listening for member in members)
 
     @property
+    def has_chat(self) -> bool:
+        return any(member.has_chat for member in self._members.values())
+
+    @property
     def adapters(self) -> ServedAdapters:
         assert self._adapters is not None  # noqa: S101 - `assemble` came before
         return self._adapters

@@ -37,6 +37,7 @@ class Member:
     Attributes:
         name: By which the engine knows it; never another's before.
         loaded, listening: Done when it is; failed with why not.
+        has_chat: The model has a chat template, as is known when it is loaded.
         beat: The latest.
     """
 
@@ -52,7 +53,7 @@ class Member:
         self.loaded: asyncio.Future[None] = loop.create_future()
         self.listening: asyncio.Future[None] = loop.create_future()
         self.beat = Beat(0, 0, 0, 0)
-        self.has_begun = False
+        self.has_begun = self.has_chat = False
         self._process = process
         self._handle = handle
         self._on_lost = on_lost
@@ -157,6 +158,7 @@ class Member:
             case Beat():
                 self.beat = message
             case Loaded():
+                self.has_chat = message.has_chat
                 _settle(self.loaded)
             case Listening():
                 _settle(self.listening)

@@ -28,7 +28,9 @@ class Configure(_Message, frozen=True):
 
 
 class Loaded(_Message, frozen=True):
-    """It can begin: what takes time is read."""
+    """It can begin: what takes time is read. `has_chat`: the model has a chat template."""
+
+    has_chat: bool
 
 
 class Begin(_Message, frozen=True):

@@ -123,7 +123,7 @@ class ApiProcess:
             lambda: texts.read_texts(folder, options, is_logging=configured.is_logging_texts)
         )
         await in_daemon_thread(lambda: importlib.import_module("octavo.server.process.assembly"))
-        channel.send(Loaded())
+        channel.send(Loaded(read.tokenizer.chat_templates is not None))
         shared = await self._begun
         from octavo.server.http.listener import ACCEPTS_OF_SEVERAL, Listener
         from octavo.server.process.assembly import assemble
