@@ -56,7 +56,7 @@ def _template_message(place: str, message: Mapping[str, Any]) -> dict[str, Any]:
         )
     # A null content has a place of its own, which templates that print whole messages show.
     found = {n: value for n, value in message.items() if value is not None or n == "content"}
-    for name in ("name", "tool_call_id"):
+    for name in ("name", "tool_call_id", "refusal"):
         _check_text(f"{place}.{name}", found.get(name, ""))
     # Templates know `system`, of which `developer` is OpenAI's newer name.
     found["role"] = "system" if role == "developer" else role

@@ -68,6 +68,17 @@ def test_a_template_that_prints_whole_messages_shows_the_clients_order(
         assert line.startswith(json.dumps(message)[:-1])
 
 
+@pytest.mark.parametrize("refusal", [5, True, ["x"], {"a": 1}, {"content": "x"}])
+def test_a_refusal_that_is_no_text_is_told_as_that(refusal: object) -> None:
+    for content in (None, "x"):
+        message = {"role": "assistant", "content": content, "refusal": refusal}
+        with pytest.raises(
+            InvalidParameterError, match=r"messages\.0\.refusal is .* a text"
+        ) as told:
+            template_messages([message])
+        assert told.value.parameter == "messages.0.refusal"
+
+
 def test_a_refusal_is_what_the_model_said() -> None:
     parts = [{"type": "text", "text": "Well."}, {"type": "refusal", "refusal": "I cannot."}]
     found = template_messages(

@@ -7,6 +7,7 @@ the message names the parameter, its value, the limit and what to do. What is ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -247,22 +248,37 @@ def _expectations(errors: list[Any]) -> str:
 def _expectation(error: Any) -> str:
     if error["type"] in _OF_OBJECTS:
         return f"{_EXPECTED}an object"
-    return str(error["msg"]).removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in ("none_required", "literal_error"):
+        message = _PYTHONS_WORD.sub(lambda found: _IN_JSON[_CONSTANTS[found[1]]], message)
+    return message
 
 
 _IN_JSON = {None: "null", True: "true", False: "false"}
+_CONSTANTS = {str(one): one for one in _IN_JSON}
+# Texts are quoted there.
+_PYTHONS_WORD = re.compile(r"(?<!['\w])(None|True|False)(?!['\w])")
 
 
 def quoted(value: object) -> str:
     """A client's value, short enough for an error message."""
-    if value is None or isinstance(value, bool):
-        return _IN_JSON[value]
     if isinstance(value, list | dict) and len(value) > 8:
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} items"
     if isinstance(value, str):
         value = value[: _MAX_QUOTED_CHARS + 1]
     try:
-        text = repr(value)
+        text = _told(value)
     except ValueError:  # Python refuses to print integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= _MAX_QUOTED_CHARS else text[:_MAX_QUOTED_CHARS] + "…"
+
+
+def _told(value: object) -> str:
+    """Python's own form, but for the constants of JSON."""
+    if value is None or isinstance(value, bool):
+        return _IN_JSON[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(_told, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {_told(one)}' for name, one in value.items())}}}"
+    return repr(value)

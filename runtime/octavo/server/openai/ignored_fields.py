@@ -12,10 +12,19 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PromptCacheOptions(BaseModel):
+    """Of completions; responses have more."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     mode: Literal["implicit", "explicit"] | None = None
     ttl: Literal["30m"] | None = None
+
+
+class PromptCacheBreakpoint(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    mode: Literal["explicit"]
+    ttl: Literal["30m", "12h"] | None = None
 
 
 class PredictedText(BaseModel):
@@ -23,6 +32,7 @@ class PredictedText(BaseModel):
 
     type: Literal["text"]
     text: str
+    prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
 class Prediction(BaseModel):
@@ -39,11 +49,9 @@ class IgnoredFields(BaseModel):
 
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: PromptCacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     request_id: str | None = None
     safety_identifier: str | None = None
     session_id: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     store: bool | None = None
     user: str | None = None

@@ -30,7 +30,7 @@ from octavo.server.openai.api_errors import (
 from octavo.server.openai.as_sent import AsSent
 from octavo.server.openai.chat_message import ChatMessage
 from octavo.server.openai.functions import Function, FunctionChoice, as_tools
-from octavo.server.openai.ignored_fields import IgnoredFields, Prediction
+from octavo.server.openai.ignored_fields import IgnoredFields, Prediction, PromptCacheOptions
 from octavo.server.openai.output_format import ResponseFormat, StructuredOutputs
 from octavo.structured_outputs import StructuredOutputsParams
 
@@ -151,6 +151,9 @@ class GenerationRequest(SampledRequest):
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     stream_options: StreamOptions | None = None
+    # Without effect, and of more values in responses.
+    prompt_cache_options: PromptCacheOptions | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
 
     _sampling_fields: ClassVar[tuple[str, ...]] = (
         "n",
@@ -271,7 +274,9 @@ class ChatCompletionRequest(GenerationRequest):
     functions: list[Function] | None = None
     function_call: FunctionChoice | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
     include_reasoning: bool | None = None
     # vLLM's, as Hugging Face's chat templates know them.
     add_generation_prompt: bool | None = None

@@ -112,6 +112,17 @@ class ObfuscationOptions(BaseModel):
     include_obfuscation: bool | None = None
 
 
+class CacheOptions(BaseModel):
+    """Without effect but for what would change the answer: no output at all, or diagnostics in it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    mode: Literal["implicit", "explicit"] | None = None
+    ttl: Literal["30m", "12h"] | None = None
+    prewarm: Literal[False] | None = None
+    comparison_response_id: None = None
+
+
 class ResponsesRequest(SampledRequest, AsSent):
     """`POST /v1/responses`. What `include` asks of tools that are not there it asks of nothing."""
 
@@ -143,6 +154,10 @@ class ResponsesRequest(SampledRequest, AsSent):
         | None
     ) = None
     stream_options: ObfuscationOptions | None = None
+    prompt_cache_options: CacheOptions | None = None
+    service_tier: (
+        Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    ) = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     @classmethod
