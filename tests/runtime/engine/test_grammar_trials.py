@@ -9,7 +9,6 @@ import select
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,23 +19,14 @@ from octavo.engine.grammars.queue import NUM_LANES
 from octavo.engine.grammars.trial import GrammarTrial, Outcome
 from octavo.engine.grammars.trial_process import outcome_of
 from octavo.engine.grammars.tried import TriedGrammars
-from octavo.engine.messages import AddRequest
 from octavo.errors import InvalidParameterError
 from octavo.model_source import resolve
-from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
-from octavo.tokenizer import load_tokenizer
+from tests.support.runtime.demo_grammars import BYTES, END, TOKENIZER, request_of
 from tests.support.runtime.server_process import eventually
 
-TOKENIZER = load_tokenizer(resolve("builtin://demo"))
-VOCAB_SIZE = TOKENIZER.backend.get_vocab_size()
-END = 1
-COMPILER = GrammarCompiler(lambda: TOKENIZER, VOCAB_SIZE)
-
-
-def request_of(name: str, **outputs: Any) -> AddRequest:
-    params = SamplingParams(structured_outputs=StructuredOutputsParams(**outputs))
-    return AddRequest(name, [3], params, end_token_ids=(END,))
+VOCAB_SIZE = len(BYTES)
+COMPILER = GrammarCompiler(lambda: TOKENIZER, VOCAB_SIZE)  # which nothing else has filled
 
 
 def test_a_grammar_that_takes_for_ever_ends_its_process_and_others_do_not_wait_for_it() -> None:

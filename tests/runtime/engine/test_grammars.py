@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import select
-import threading
-from collections.abc import Sequence
-from concurrent.futures import wait
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -16,56 +12,23 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from octavo.engine.grammars import GrammarCompiler, GrammarQueue
+from octavo.engine.grammars import GrammarCompiler
 from octavo.engine.grammars.progress import on_one_line
 from octavo.engine.grammars.token_table import TextTokens
-from octavo.engine.messages import AddRequest
-from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import InvalidParameterError, ModelInvalidError
-from octavo.model_source import resolve
-from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
-from octavo.tokenizer import Tokenizer, load_tokenizer
+from octavo.tokenizer import Tokenizer
+from tests.support.runtime.demo_grammars import (
+    BYTES,
+    COMPILER,
+    END,
+    TOKENIZER,
+    allowed,
+    draw,
+    text_of,
+)
 from tests.support.runtime.followed import Followed
 from tests.support.runtime.tokenizers_for_tests import byte_level_tokenizer, metaspace_tokenizer
-
-TOKENIZER = load_tokenizer(resolve("builtin://demo"))
-BYTES = [
-    Vocabulary(TOKENIZER.backend).bytes_of(token_id)
-    for token_id in range(TOKENIZER.backend.get_vocab_size())
-]
-END = 1
-COMPILER = GrammarCompiler(lambda: TOKENIZER, len(BYTES))
-CLOSING = frozenset(b'"]}0123456789tfn')
-
-
-def allowed(mask: Any) -> list[int]:
-    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(BYTES)]
-    return np.flatnonzero(bits).tolist()
-
-
-def text_of(token_ids: Sequence[int]) -> str:
-    return b"".join(BYTES[one] for one in token_ids if one != END).decode()
-
-
-def draw(outputs: StructuredOutputsParams, seed: int, max_tokens: int = 300) -> str | None:
-    """What a model that knows nothing would write; it closes what is open the sooner the longer it writes.
-    None when it came to no end."""
-    numbers = np.random.default_rng(seed)
-    progress, token_ids = COMPILER.prepare(outputs, [END]).start(), list[int]()
-    while len(token_ids) < max_tokens:
-        choices = allowed(progress.next_mask(token_ids))
-        assert progress.error is None
-        closing = [one for one in choices if len(BYTES[one]) == 1 and BYTES[one][0] in CLOSING]
-        if END in choices and numbers.random() < 0.5:
-            choices = [END]
-        elif closing and numbers.random() < 0.3 + len(token_ids) / max_tokens:
-            choices = closing
-        token_ids.append(int(numbers.choice(choices)))
-        if token_ids[-1] == END:
-            return text_of(token_ids)
-    return None
-
 
 leaves = st.one_of(
     st.fixed_dictionaries(
@@ -311,51 +274,6 @@ def test_a_model_without_an_end_is_told() -> None:
         COMPILER.prepare(StructuredOutputsParams(json_object=True), [])
 
 
-def request_of(name: str, **outputs: Any) -> AddRequest:
-    params = SamplingParams(structured_outputs=StructuredOutputsParams(**outputs))
-    return AddRequest(name, [3], params, end_token_ids=(END,))
-
-
-def test_requests_wait_beside_the_steps_until_their_grammar_is_there() -> None:
-    may_go_on = threading.Event()
-
-    def slow() -> Tokenizer:
-        assert may_go_on.wait(60)
-        return TOKENIZER
-
-    queue = GrammarQueue(GrammarCompiler(slow, len(BYTES)))
-    assert not queue.must_wait(AddRequest("plain", [3], SamplingParams()))
-    for name in ("first", "gone", "second"):
-        assert queue.must_wait(request_of(name, regex="a+"))
-    assert queue.must_wait(request_of("wrong", regex="a("))
-    assert queue.ready() == []
-    assert queue.abort(["gone", "other"]) == 1
-    may_go_on.set()
-    # Two threads compile: which of them is through first is nobody's promise.
-    wait([future for _, future in queue._waiting.values()])
-    found = queue.ready()
-    assert [request.request_id for request, _ in found] == ["first", "second", "wrong"]
-    assert [error is None for _, error in found] == [True, True, False]
-
-
-def test_who_polls_rests_after_all_that_waited_were_aborted() -> None:
-    may_go_on = threading.Event()
-
-    def slow() -> Tokenizer:
-        assert may_go_on.wait(60)
-        return TOKENIZER
-
-    queue = GrammarQueue(GrammarCompiler(slow, len(BYTES)))
-    try:
-        for name in ("first", "second"):
-            assert queue.must_wait(request_of(name, regex=f"{name}+"))
-        assert queue.abort(["first", "second"]) == 2
-        assert queue.ready() == []
-        assert select.select([queue.wake_fd], [], [], 0)[0] == []
-    finally:
-        may_go_on.set()
-
-
 def test_a_refusal_says_which_schema_and_where_in_it() -> None:
     schema: dict[str, Any] = {
         "type": "object",
@@ -380,19 +298,6 @@ def test_a_fault_of_the_library_is_told_without_its_stack() -> None:
     theirs = "panic: called `Result::unwrap()` on an `Err` value\n<backtrace>\n 0: <unknown>"
     assert on_one_line(theirs) == "the grammar's library failed on it"
     assert on_one_line("too\n many <non-verbose/>words") == "too many words"
-
-
-def test_a_fault_of_the_library_ends_its_request_alone() -> None:
-    def broken() -> Tokenizer:
-        raise RuntimeError("panic")
-
-    queue = GrammarQueue(GrammarCompiler(broken, len(BYTES)))
-    assert queue.must_wait(request_of("a", regex="a+"))
-    while not (found := queue.ready()):
-        pass
-    ((_, error),) = found
-    assert error is not None
-    assert "could not be compiled" in str(error)
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level_tokenizer(), metaspace_tokenizer()])

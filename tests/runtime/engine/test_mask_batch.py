@@ -15,17 +15,13 @@ from octavo.engine.grammars.form import whole_grammar
 from octavo.engine.grammars.limits import LIMITS
 from octavo.engine.grammars.mask_batch import MaskBatch
 from octavo.engine.grammars.progress import GrammarProgress
-from octavo.model_source import resolve
 from octavo.sampling.host import sampler
 from octavo.sampling.state import SamplingState
 from octavo.sampling_params import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
-from octavo.tokenizer import load_tokenizer
+from tests.support.runtime.demo_grammars import BYTES, COMPILER, END, TOKENIZER, allowed
 
-TOKENIZER = load_tokenizer(resolve("builtin://demo"))
-VOCAB = TOKENIZER.backend.get_vocab_size()
-END = 1
-COMPILER = GrammarCompiler(lambda: TOKENIZER, VOCAB)
+VOCAB = len(BYTES)
 SCHEMA = {
     "type": "object",
     "properties": {"a": {"type": "integer"}, "b": {"type": "string", "maxLength": 9}},
@@ -37,10 +33,6 @@ KINDS: list[dict[str, Any]] = [
     {"regex": "(ab|cd){2,40}"},
     {"grammar": 'start: "(" start ")" | "x"'},
 ]
-
-
-def allowed(mask: Any) -> list[int]:
-    return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")[:VOCAB]).tolist()
 
 
 def alone(outputs: StructuredOutputsParams, token_ids: Sequence[int]) -> list[int] | None:

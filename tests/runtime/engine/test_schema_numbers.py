@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from octavo.errors import InvalidParameterError
 from octavo.schema_numbers import first_unsafe_literal, first_unsafe_number
 from octavo.structured_outputs import StructuredOutputsParams
-from tests.runtime.engine.test_grammars import draw
+from tests.support.runtime.demo_grammars import draw
 
 EDGES = [
     sign * (2**power + more)

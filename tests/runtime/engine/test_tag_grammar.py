@@ -11,32 +11,18 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from octavo.engine.grammars import GrammarCompiler
 from octavo.engine.requests.vocabulary import Vocabulary
 from octavo.errors import InvalidParameterError
-from octavo.model_source import resolve
 from octavo.structured_outputs import StructuredOutputsParams
-from octavo.tokenizer import load_tokenizer
+from tests.support.runtime.demo_grammars import BYTES, COMPILER, END, TOKENIZER, allowed
 from tests.support.runtime.tag_oracle import Tag, ends
 
-TOKENIZER = load_tokenizer(resolve("builtin://demo"))
-BYTES = [
-    Vocabulary(TOKENIZER.backend).bytes_of(token_id)
-    for token_id in range(TOKENIZER.backend.get_vocab_size())
-]
-END = 1
-COMPILER = GrammarCompiler(lambda: TOKENIZER, len(BYTES))
 WHITE = frozenset(b" \t\r\n")
 TAG_BYTES = frozenset(b"<>ab:,/()12")
 
 
 def wanted(tree: Tag) -> StructuredOutputsParams:
     return StructuredOutputsParams(structural_tag={"type": "structural_tag", "format": tree})
-
-
-def allowed(mask: Any) -> list[int]:
-    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(BYTES)]
-    return np.flatnonzero(bits).tolist()
 
 
 def draw(tree: Tag, seed: int) -> str | None:
