@@ -164,20 +164,21 @@ class PromptShares:
         self._short = min(short, self._most)
         self._used: dict[str, int] = {}
 
-    def granted(self, tenant: str, num_tokens: int, room: int) -> int:
-        """What `take` would give."""
+    def take(self, tenant: str, num_tokens: int, room: int, *, whole: bool = False) -> int:
+        """As many of the `num_tokens` that a prompt wants as are left for it, and the step has room for; of a
+        `whole` one all or none."""
         if self._only is not None and tenant != self._only:
             return 0
+        is_long = num_tokens > self._is_long_above
         most = self._short if tenant == self._slowed else self._most
-        left = min(most - self._used.get(tenant, 0), room)
-        if num_tokens > self._is_long_above:
+        used = self._used.get(tenant, 0)
+        left = min(most - used, room)
+        if is_long:
             left = min(left, self._long_left)
-        return max(0, min(num_tokens, left))
-
-    def take(self, tenant: str, num_tokens: int, room: int) -> int:
-        """As many of the `num_tokens` that a prompt wants as are left for it, and the step has room for."""
-        count = self.granted(tenant, num_tokens, room)
-        self._used[tenant] = self._used.get(tenant, 0) + count
-        if num_tokens > self._is_long_above:
+        count = max(0, min(num_tokens, left))
+        if whole and count < num_tokens:
+            return 0
+        self._used[tenant] = used + count
+        if is_long:
             self._long_left -= count
         return count

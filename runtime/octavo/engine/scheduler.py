@@ -300,12 +300,12 @@ class Scheduler:
                 num_reserved += needed
                 continue
             wanted = sequence.num_tokens - start.num_tokens
-            count = prompts.granted(sequence.tenant, wanted, self._budget(batch))
             # With held ones its next chunks would take the steps of those that it passed.
-            if not count or (held and wanted > count):
+            is_whole = bool(held)
+            count = prompts.take(sequence.tenant, wanted, self._budget(batch), whole=is_whole)
+            if not count:
                 break
             self._waiting.pop(sequence)
-            prompts.take(sequence.tenant, wanted, self._budget(batch))
             self._turns.shares.begin(sequence)
             running.begin(batch, sequence, start, count)
         for sequence in (*held, *passed):

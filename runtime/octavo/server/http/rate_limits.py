@@ -80,9 +80,10 @@ class RateLimits:
                 f"{account.num_under_way} requests are under way and at most {most} may be",
                 1.0,
             )
+        judged = self._buckets(key, now)
         waits = [
             (bucket.seconds_until(1.0, now), bucket.size, kind, bucket is buckets[0])
-            for kind, buckets in self._buckets(key, now)
+            for kind, buckets in judged.items()
             for bucket in buckets
         ]
         seconds, size, kind, is_own = max(waits, default=(0.0, 0, "", True))
@@ -90,7 +91,8 @@ class RateLimits:
             whose = "its" if is_own else "those that it shares with keys of its name, the"
             why = f"{whose} {size} {kind} per minute are used up"
             raise self._refusal(key, now, why, seconds)
-        self._take("requests", key, 1, now)
+        for bucket in judged.get("requests", ()):
+            bucket.take(1, now)
         account.num_under_way += 1
 
     def leave(self, key: Key) -> None:
@@ -98,12 +100,13 @@ class RateLimits:
 
     def charge(self, key: Key, num_tokens: int, now: float) -> None:
         """What a request of the key took."""
-        self._take("tokens", key, num_tokens, now)
+        for bucket in self._buckets(key, now).get("tokens", ()):
+            bucket.take(num_tokens, now)
 
     def headers(self, key: Key, now: float) -> dict[str, str]:
         """OpenAI's `x-ratelimit-…`, of what is limited."""
         found = {}
-        for kind, buckets in self._buckets(key, now):
+        for kind, buckets in self._buckets(key, now).items():
             most = buckets[0].size
             left = min(each.at(now) for each in buckets)
             reset = max(each.seconds_until(most, now) for each in buckets)
@@ -112,24 +115,18 @@ class RateLimits:
             found[f"x-ratelimit-reset-{kind}"] = f"{math.ceil(reset)}s"
         return found
 
-    def _take(self, what: str, key: Key, amount: int, now: float) -> None:
-        for kind, buckets in self._buckets(key, now):
-            if kind == what:
-                for bucket in buckets:
-                    bucket.take(amount, now)
-
-    def _buckets(self, key: Key, now: float) -> list[tuple[str, list[_Bucket]]]:
+    def _buckets(self, key: Key, now: float) -> dict[str, list[_Bucket]]:
         """By kind, what the key is judged by: its own limit's first."""
         meters = self._accounts.setdefault(key.name, _Account()).meters
         sizes = (
             ("requests", key.limits.requests_per_minute),
             ("tokens", key.limits.tokens_per_minute),
         )
-        return [
-            (kind, meters.setdefault(kind, _Meter()).judged(size, now))
+        return {
+            kind: meters.setdefault(kind, _Meter()).judged(size, now)
             for kind, size in sizes
             if size is not None
-        ]
+        }
 
     def _refusal(self, key: Key, now: float, why: str, seconds: float) -> ApiError:
         return rate_limit_exceeded(
