@@ -1,4 +1,4 @@
-"""Writes a Qwen3-shaped GGUF file with random weights: what llama.cpp runs in this benchmark.
+"""GGUF file with random weights, shaped as a Qwen3: what llama.cpp runs in this benchmark.
 
 Runs in the interpreter that has `gguf` (and numpy), which need not be Octavo's.
 """

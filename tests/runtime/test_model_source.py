@@ -1,4 +1,4 @@
-"""From a model's name to its folder, where the name says where that is."""
+"""Names of models: each says where its folder is, or is refused."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What several tests start from: builders, oracles, processes, and the emulated GPU."""
+"""Support of several tests: builders, oracles, processes, and the emulated GPU."""

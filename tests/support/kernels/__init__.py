@@ -1,1 +1,1 @@
-"""Where kernels under test run, on what batches, and how near their numbers must be."""
+"""Kernels under test: where they run, on what batches, and how near their numbers must be."""

@@ -1,4 +1,4 @@
-"""The instructions of AVX512-BF16 and -VBMI that our kernels use, in LLVM that any CPU runs.
+"""Instructions of AVX512-BF16 and -VBMI that our kernels use, in LLVM that any CPU runs.
 
 What they do is Intel's description of them, element by element. Kernels that are compiled under
 `emulated_pairs` take the way that only CPUs with these instructions take otherwise.

@@ -1,4 +1,4 @@
-"""The instructions of AMX that our kernels use, in LLVM that any CPU runs.
+"""Instructions of AMX that our kernels use, in LLVM that any CPU runs.
 
 What they do is Intel's description of them, element by element: sums of a row's first and second numbers of
 pairs apart, by fused multiplication and addition, denormals as zeros. Registers belong to the function that

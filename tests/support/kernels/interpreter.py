@@ -1,4 +1,4 @@
-"""Runs Triton kernels on CPU tensors, in a process that also compiles them.
+"""Interpreter of Triton kernels, on CPU tensors, in a process that also compiles them.
 
 `TRITON_INTERPRET=1` must be set before the first import of triton, which another test of the same process
 may have done already, and it leaves nothing to compile. Here the kernels of `octavo.kernels.gpu` and those

@@ -1,4 +1,4 @@
-"""Makes a kernel that leaves part of its output unwritten fail."""
+"""Poison in fresh memory: a kernel that leaves part of its output unwritten fails."""
 
 from __future__ import annotations
 

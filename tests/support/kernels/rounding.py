@@ -1,4 +1,4 @@
-"""How far a kernel's result may lie from the exact one: as far as its roundings carry it."""
+"""Rounding: how far a kernel's result may lie from the exact one: as far as its roundings carry it."""
 
 from __future__ import annotations
 

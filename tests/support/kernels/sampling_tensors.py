@@ -1,4 +1,4 @@
-"""What rows ask of sampling, as kernels take it."""
+"""Sampling tensors: what rows ask of sampling, as kernels take it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user with kubectl does to a control plane: plain requests with all rights."""
+"""Admin: what a user with kubectl does to a control plane: plain requests with all rights."""
 
 from __future__ import annotations
 

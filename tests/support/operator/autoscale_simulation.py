@@ -1,4 +1,4 @@
-"""A closed loop in simulated time: requests arrive, replicas serve, `decide` scales.
+"""Autoscaling as a closed loop in simulated time: requests arrive, replicas serve, `decide` scales.
 
 It exists to show how a policy behaves before a cluster does: whether it settles, how long a burst
 waits, whether it flaps. Replicas take `startup_seconds` to answer, samples are `scrape_seconds` old.

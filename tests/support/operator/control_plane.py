@@ -1,4 +1,4 @@
-"""A real kube-apiserver with etcd and nothing else: no scheduler, no controllers, no kubelet.
+"""Control plane: a real kube-apiserver with etcd and nothing else: no scheduler, no controllers, no kubelet.
 
 Tests against it see what only the real thing does: CRD validation, CEL, defaulting, server-side
 apply, RBAC, watches. What controllers and kubelets would write, a test writes itself.

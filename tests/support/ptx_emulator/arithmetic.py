@@ -1,4 +1,4 @@
-"""What instructions of one thread compute (PTX ISA 9.7.1 to 9.7.5 and 9.7.8), in numpy.
+"""Arithmetic: what instructions of one thread compute (PTX ISA 9.7.1 to 9.7.5 and 9.7.8), in numpy.
 
 Where the ISA allows an error (`ex2.approx`, `div.full`) the exact result, rounded, stands for all it allows.
 """

@@ -1,4 +1,4 @@
-"""What a GPU does in the background: copies into shared memory, and Hopper's products of warpgroups.
+"""Asynchronous work of a GPU: copies into shared memory, and Hopper's products of warpgroups.
 
 Nothing of it can be seen before it has been waited for, which is when a GPU promises it and no earlier.
 """

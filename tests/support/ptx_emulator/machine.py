@@ -1,4 +1,4 @@
-"""Runs thread blocks of a PTX program in numpy: one array per register, one element per thread.
+"""Machine that runs thread blocks of a PTX program in numpy: one array per register, one element per thread.
 
 Several blocks run side by side. Threads that stand at the earliest basic block go first, so that those which
 a branch has parted meet again where it ends (as a GPU's compiler arranges for); a barrier lets a block's

@@ -1,4 +1,4 @@
-"""The memories of the emulated GPU: an access that a GPU faults on, or outside of the tensors, raises.
+"""Memories of the emulated GPU: an access that a GPU faults on, or outside of the tensors, raises.
 
 Both kinds are bytes in numpy; what nobody has written is all ones, which is NaN in every format and -1 or
 the largest integer elsewhere.

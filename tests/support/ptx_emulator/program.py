@@ -1,4 +1,4 @@
-"""A kernel as PTX text, taken apart: what its parameters are and what its instructions do, in order.
+"""Program: a kernel as PTX text, taken apart: what its parameters are and what its instructions do, in order.
 
 Only the part of the language that Triton writes is understood (PTX ISA 8.8, chapters 4, 5 and 7): one
 entry function, registers, inline assembly in braces, global constants are never read.

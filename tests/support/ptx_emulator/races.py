@@ -1,4 +1,4 @@
-"""Finds what threads do to the same memory without an order between them.
+"""Races: what threads do to the same memory without an order between them.
 
 An emulator runs threads in some order and hides that a GPU promises none. In shared memory a barrier orders
 two warps of a block. In global memory a barrier orders those of a block, and nothing those of two blocks but

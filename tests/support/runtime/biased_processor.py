@@ -1,4 +1,4 @@
-"""A logits processor that no product has: adds numbers to the scores of some tokens, as `logit_bias` does.
+"""Logits processor that no product has: adds numbers to the scores of some tokens, as `logit_bias` does.
 
 One file, and nothing else knows of it: what its tests show is that the contract is enough.
 """

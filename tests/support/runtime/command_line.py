@@ -1,4 +1,4 @@
-"""The command line of `octavo serve`, read and not run."""
+"""Command line of `octavo serve`, read and not run."""
 
 from __future__ import annotations
 

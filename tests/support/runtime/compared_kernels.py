@@ -1,4 +1,4 @@
-"""A GPU's kernels, each call of which is compared with the reference's on the same arguments.
+"""Compared kernels: a GPU's, each call of which is compared with the reference's on the same arguments.
 
 What serving passes is compared, at the strides, alignments and sizes that it has there.
 """

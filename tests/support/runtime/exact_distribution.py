@@ -1,4 +1,4 @@
-"""What a sampler draws from, by the definition of its filters, token by token in float64."""
+"""Exact distribution of what a sampler draws, by the definition of its filters, token by token in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The execution path of a GPU on CPU tensors: the same runner, with kernels that run there.
+"""Execution path of a GPU on CPU tensors: the same runner, with kernels that run there.
 
 Recording decode steps is replaced by running them: padding and fixed buffers stay, CUDA does not.
 """

@@ -1,4 +1,4 @@
-"""Two nodes as network namespaces: the tests' own, and one at the other end of a virtual cable."""
+"""Network of two nodes, as namespaces: the tests' own, and one at the other end of a virtual cable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An executor without a model, whose outputs are right only if the engine's paging is.
+"""Executor without a model, whose outputs are right only if the engine's paging is.
 
 It keeps a paged memory as a device does: it writes each token into the slot that the block table names and
 reads the whole prefix back from the slots before it chooses the next token. A wrong table, a slot that was

@@ -1,4 +1,4 @@
-"""The shapes of published chat templates, in our own words: what each insists on and how it prints it."""
+"""Shapes of published chat templates, in our own words: what each insists on and how it prints it."""
 
 from __future__ import annotations
 

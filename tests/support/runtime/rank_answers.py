@@ -1,4 +1,4 @@
-"""What an engine answers to requests of every kind, to compare those of a model's ranks with those of one."""
+"""Answers of an engine to requests of every kind, to compare those of a model's ranks with those of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real `octavo serve` on loopback ports that the kernel chooses."""
+"""Server process: a real `octavo serve` on loopback ports that the kernel chooses."""
 
 from __future__ import annotations
 

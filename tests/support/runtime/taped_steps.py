@@ -1,4 +1,4 @@
-"""A stand-in for CUDA graphs on CPU tensors: launches are written down, and done again on the same memory.
+"""Stand-in for CUDA graphs on CPU tensors: launches are written down, and done again on the same memory.
 
 What a graph cannot hold fails here too. What Python does between launches is not done again, and tensors that
 a recording made keep their places: a step that needs either comes out wrong, as it would from a graph.

@@ -1,4 +1,4 @@
-"""The shapes of published chat templates whose calls are elements, lists or messages with heads, in our own
+"""Shapes of published chat templates whose calls are elements, lists or messages with heads, in our own
 words: what each prints around an answer and a call."""
 
 from __future__ import annotations

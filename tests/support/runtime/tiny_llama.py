@@ -1,4 +1,4 @@
-"""A random Llama of a few thousand parameters, saved as transformers saves a model."""
+"""Llama with random weights, of a few thousand parameters, saved as transformers saves a model."""
 
 from __future__ import annotations
 

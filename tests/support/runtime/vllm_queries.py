@@ -1,4 +1,4 @@
-"""What programs that were made for vLLM ask of its metrics, as they ship it.
+"""Queries of vLLM's metrics, as the programs that were made for it ship them.
 
 Each query as its source has it, with Grafana's variables filled in; and the types and labels that vLLM
 publishes (its `v1/metrics/loggers.py`, 0.33).

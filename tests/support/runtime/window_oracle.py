@@ -1,4 +1,4 @@
-"""The oracle of a model whose layers all attend within a sliding window.
+"""Oracle of a model whose layers all attend within a sliding window.
 
 What it stores for a token is, as in a model of many layers, a function of all that the token sees, which
 was one of all that those tokens saw. Whatever reads a block that was given away too early finds another

@@ -1,4 +1,4 @@
-"""Makes an engine process fail as a device would; imported at its start, for `PYTHONPATH` names this folder.
+"""Faults of an engine process, as a device has them; imported at its start: `PYTHONPATH` names this folder.
 
 The file that `FAULT_FILE` names says which steps fail, and how: it is read before each step, so that a test
 can let a sound engine break, and mend again. `every step`, `device`, or the number of a token: then steps

@@ -1,4 +1,4 @@
-"""Makes a rank's process compute as on a GPU, or fail as one; imported at its start. See `gpu_ranks.py`."""
+"""Rank's process that computes as on a GPU, or fails as one; imported at its start. See `gpu_ranks.py`."""
 
 from __future__ import annotations
 
