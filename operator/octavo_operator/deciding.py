@@ -104,7 +104,7 @@ class Decider:
         unmade = None
         # Of a former revision it is no verdict on this one.
         if live is not None and change.live == wanted:
-            unmade = workload.finding(live, observed.makers, observed.pods)
+            unmade = workload.finding(live, observed.makers, observed.pods, observed.refusals)
         is_replacing = not is_held and live is not None and workload.is_replacing(live)
         how = replacement(
             spec, how_before, seen, unmade or refusal, replicas, now, is_replacing=is_replacing

@@ -185,7 +185,7 @@ def _told(
     if live is None:
         patience = patience_left(decided.fleet, decided.refusal, now)
         return _Told(decided.refusal, is_overdue=False, is_replacing=False, waits=(patience,))
-    unmade = workload.finding(live, observed.makers, observed.pods)
+    unmade = workload.finding(live, observed.makers, observed.pods, observed.refusals)
     is_refused = workload.is_refused(live)
     refusal = unmade or decided.refusal
     is_overdue, overdue_wait = overdue(

@@ -86,9 +86,13 @@ class Kube(Protocol):
         """The object, or None when it does not exist."""
 
     async def list(
-        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
-        """All objects with these labels; of every namespace when `namespace` is None."""
+        """All objects with these labels and fields; of every namespace when `namespace` is None."""
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Server-side apply; the answer is the whole object, status included."""
@@ -152,11 +156,18 @@ class ApiServer:
             raise
 
     async def list(
-        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
-        parameters: dict[str, object] = {}
-        if labels:
-            parameters["label_selector"] = ",".join(f"{key}={labels[key]}" for key in labels)
+        selectors = {"label_selector": labels, "field_selector": fields}
+        parameters: dict[str, object] = {
+            name: ",".join(f"{key}={wanted[key]}" for key in wanted)
+            for name, wanted in selectors.items()
+            if wanted
+        }
         answer = await self._request("get", kind.path(namespace), **parameters)
         items: list[Manifest] = answer["items"]
         return items

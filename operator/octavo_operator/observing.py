@@ -12,6 +12,7 @@ from octavo_operator.endpoints import SERVICE_NAME_LABEL
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.manifest import (
     ENDPOINT_SLICE,
+    EVENT,
     PERSISTENT_VOLUME_CLAIM,
     POD,
     ChildKey,
@@ -37,6 +38,8 @@ class Observed:
     """The user's claims that `pvc://` names, None where one is not there."""
     makers: Sequence[Manifest] | None
     """What makes the pods, where the workload says that some are refused; None where it may not be read."""
+    refusals: Sequence[Manifest] | None
+    """Events of what is refused; None where they may not be read."""
 
 
 async def observe(kube: Kube, resource: Manifest, spec: LLMDeploymentSpec) -> Observed:
@@ -55,8 +58,10 @@ async def observe(kube: Kube, resource: Manifest, spec: LLMDeploymentSpec) -> Ob
         ),
     )
     by_key = dict(zip(CHILDREN, children, strict=True))
-    makers = await _makers(kube, key, workload, by_key[workload.key])
-    return Observed(resource, by_key, pods, slices, claims, makers)
+    live = by_key[workload.key]
+    makers = await _makers(kube, key, workload, live)
+    refusals = None if live is None else await _refusals(kube, workload.refused(live, makers))
+    return Observed(resource, by_key, pods, slices, claims, makers, refusals)
 
 
 async def _makers(
@@ -71,3 +76,23 @@ async def _makers(
         if error.is_forbidden:
             return None
         raise
+
+
+async def _refusals(kube: Kube, refused: Sequence[Manifest]) -> Sequence[Manifest] | None:
+    """By field, so that a namespace's other Events do not travel."""
+    try:
+        lists = await asyncio.gather(
+            *(
+                kube.list(
+                    EVENT,
+                    each["metadata"]["namespace"],
+                    fields={"involvedObject.uid": each["metadata"]["uid"]},
+                )
+                for each in refused
+            )
+        )
+    except KubeError as error:
+        if error.is_forbidden:
+            return None
+        raise
+    return [event for events in lists for event in events]

@@ -346,7 +346,7 @@ def _scheduling_finding(
 
 
 def _setup_finding(pod: Manifest, since: datetime | None, now: datetime) -> Finding | None:
-    """The kubelet gives its reason in Events alone, which the operator may not read."""
+    """The kubelet gives its reason in Events alone, and of pods the operator reads none."""
     if since is None or (now - since).total_seconds() < SETUP_PATIENCE_SECONDS:
         return None
     metadata = pod["metadata"]

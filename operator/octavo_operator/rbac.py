@@ -62,7 +62,13 @@ NAMESPACED_RULES: tuple[Rule, ...] = (
         ("get", "list", "watch"),
         "see whether the Service leads to the pods, and to them alone",
     ),
-    Rule("", ("events",), ("create", "update"), "tell what changed; what comes again is counted"),
+    Rule(
+        "",
+        ("events",),
+        ("list", "create", "update"),
+        "tell what changed, what comes again is counted; say why no pod may be made now, while one is "
+        "refused",
+    ),
 )
 """Needed in every namespace that the operator watches (a ClusterRole when it watches all)."""
 

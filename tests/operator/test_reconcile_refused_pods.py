@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from octavo_operator.kube import KubeError
-from octavo_operator.manifest import REPLICA_SET
-from tests.support.operator.builders import KEY, after, replica_set, stamp
+from octavo_operator.manifest import EVENT, REPLICA_SET
+from tests.support.operator.builders import KEY, after, refused_event, replica_set, stamp
 from tests.support.operator.world import World, running
 
 QUOTA = 'pods "a" is forbidden: exceeded quota: q'
@@ -26,6 +26,13 @@ def say(world: World, message: str = QUOTA) -> None:
 def put(world: World, number: int, **fields: Any) -> None:
     owner = world.deployment["metadata"]["uid"]
     world.kube.put(REPLICA_SET, replica_set(number, owner=owner, **fields))
+
+
+def refuse(world: World, number: int, message: str, seconds: float) -> None:
+    """As the controller of ReplicaSets tells of each refusal."""
+    maker = world.kube.live(REPLICA_SET, KEY.namespace, f"{KEY.name}-{number}")
+    event = refused_event(maker, f"Error creating: {message}", after(seconds))
+    world.kube.put(EVENT, event)
 
 
 def degraded(world: World) -> str:
@@ -49,6 +56,7 @@ def test_a_new_reason_after_the_spec_was_corrected_is_told_though_nobody_follows
     )
     assert world.condition("Degraded") == ("False", "AsExpected")
     put(world, 2, made=after(5), refusal=POLICY, since=after(6))
+    refuse(world, 2, POLICY, 6)
     assert world.reconcile() == pytest.approx(30)
     assert world.condition("Degraded") == ("True", "PodsForbidden")
     assert degraded(world) == POLICY
@@ -71,9 +79,56 @@ def test_no_refusal_is_told_beside_the_pods_that_it_is_about() -> None:
     assert world.condition("Degraded") == ("False", "AsExpected")
 
 
+def test_another_reason_for_the_same_replica_set_is_told_within_its_half_minute() -> None:
+    world = World()
+    world.reconcile()
+    put(world, 1, refusal=QUOTA)
+    say(world)
+    refuse(world, 1, QUOTA, 0)
+    assert world.reconcile() == pytest.approx(30)
+    assert world.condition("Degraded") == ("True", "QuotaExceeded")
+    refuse(world, 1, POLICY, 25)
+    world.seconds = 30
+    assert world.reconcile() == pytest.approx(30)
+    assert world.condition("Degraded") == ("True", "PodsForbidden")
+    assert world.condition("Ready") == ("False", "PodsForbidden")
+    assert degraded(world) == POLICY
+
+
+def test_no_pod_is_given_up_for_room_that_is_not_what_the_new_one_lacks_by_now() -> None:
+    world = running(replicas=2)
+    world.edit(engine={"maxNumSeqs": 8})
+    world.reconcile()
+    put(world, 2, refusal=QUOTA)
+    say(world)
+    refuse(world, 2, QUOTA, 0)
+    refuse(world, 2, POLICY, 30)
+    world.seconds = 3600
+    world.reconcile()
+    strategy = world.deployment["spec"]["strategy"]["rollingUpdate"]
+    assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_without_the_right_to_read_events_the_first_refusal_is_told_as_what_it_is() -> None:
+    world = World()
+    world.reconcile()
+    put(world, 1, refusal=QUOTA)
+    say(world)
+    refuse(world, 1, POLICY, 5)
+    forbidden = KubeError(403, "Forbidden", "events is forbidden")
+    world.kube.fault = lambda verb, kind, _name: (
+        forbidden if (verb, kind) == ("list", EVENT) else None
+    )
+    world.reconcile()
+    assert world.condition("Degraded") == ("True", "QuotaExceeded")
+    assert "what its controller was refused for first, and may be mended" in degraded(world)
+    assert "Role is of an older chart" in degraded(world)
+
+
 def test_replica_sets_are_read_while_pods_are_refused_and_not_else() -> None:
     world = running()
     assert ("list", "ReplicaSet", "") not in world.kube.requests
+    assert ("list", "Event", "") not in world.kube.requests
     say(world)
     world.reconcile()
     assert world.kube.requests.count(("list", "ReplicaSet", "")) == 1
@@ -81,6 +136,7 @@ def test_replica_sets_are_read_while_pods_are_refused_and_not_else() -> None:
     world.kube.requests.clear()
     assert world.reconcile() is None
     assert ("list", "ReplicaSet", "") not in world.kube.requests
+    assert ("list", "Event", "") not in world.kube.requests
 
 
 def test_without_the_right_to_read_them_the_first_refusal_is_told_as_what_it_is() -> None:

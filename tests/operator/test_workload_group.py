@@ -90,8 +90,15 @@ class Groups:
     def is_refused(self, live: Manifest) -> bool:
         return False
 
+    def refused(self, live: Manifest, makers: Sequence[Manifest] | None) -> Sequence[Manifest]:
+        return ()
+
     def finding(
-        self, live: Manifest, makers: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+        self,
+        live: Manifest,
+        makers: Sequence[Manifest] | None,
+        pods: Sequence[Manifest] = (),
+        events: Sequence[Manifest] | None = (),
     ) -> Finding | None:
         return None
 

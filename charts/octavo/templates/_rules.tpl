@@ -36,5 +36,5 @@ Secrets: a pod names its Secret, and the kubelet reads it.
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, update]
+  verbs: [list, create, update]
 {{- end -}}

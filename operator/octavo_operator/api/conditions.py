@@ -269,7 +269,7 @@ class Reason(StrEnum):
         "PodsForbidden",
         "The API server refuses the pods (Pod Security, an admission webhook, a LimitRange).",
         "kube-controller-manager, from the API server's answer",
-        "Read the message, a revision's first refusal; `kubectl describe replicaset` has the last.",
+        "Read the message: the latest refusal, or the first, if it says so.",
     )
     REPLICAS_UNAVAILABLE = (
         "ReplicasUnavailable",

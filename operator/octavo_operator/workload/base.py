@@ -72,14 +72,22 @@ class Workload(Protocol):
     def is_refused(self, live: Manifest) -> bool:
         """Whether it says that pods are refused, so that its makers are to be asked for which and why."""
 
+    def refused(self, live: Manifest, makers: Sequence[Manifest] | None) -> Sequence[Manifest]:
+        """Which of them and itself say that something is refused, so that their Events tell what for now."""
+
     def finding(
-        self, live: Manifest, makers: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+        self,
+        live: Manifest,
+        makers: Sequence[Manifest] | None,
+        pods: Sequence[Manifest] = (),
+        events: Sequence[Manifest] | None = (),
     ) -> Finding | None:
         """Why it cannot even create its pods.
 
         Args:
             makers: Those with the labels of its pods, where it is refused; None where they may not be read.
             pods: Those that are there.
+            events: Of what is `refused`; None where they may not be read.
         """
 
     def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> datetime | None:

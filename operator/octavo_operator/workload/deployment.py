@@ -40,10 +40,8 @@ _OF_OTHERS = (
 )
 _REVISION_HISTORY = 3
 _EXCEEDED_DEADLINE = "ProgressDeadlineExceeded"
-_FIRST_REFUSAL = (
-    "this is what the Deployment was refused for first, and may be mended: its ReplicaSets say what for now, "
-    "which the operator may not list, as its Role is of an older chart"
-)
+_FIRST_REFUSAL = "this is what {whose} was refused for first, and may be mended"
+_OLDER_CHART = "which the operator may not list, as its Role is of an older chart"
 
 
 class Deployment:
@@ -132,19 +130,26 @@ class Deployment:
     def is_refused(self, live: Manifest) -> bool:
         return replica_sets.is_refused(live)
 
+    def refused(self, live: Manifest, makers: Sequence[Manifest] | None) -> Sequence[Manifest]:
+        return replica_sets.refused(live, makers)
+
     def finding(
-        self, live: Manifest, makers: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
+        self,
+        live: Manifest,
+        makers: Sequence[Manifest] | None,
+        pods: Sequence[Manifest] = (),
+        events: Sequence[Manifest] | None = (),
     ) -> Finding | None:
-        told = replica_sets.refusal(live, makers, pods)
+        told = replica_sets.refusal(live, makers, pods, events or ())
         if told is None:
             return None
         where = key_of(live)
         restart = f"kubectl -n {where.namespace} rollout restart deployment/{where.name}"
-        found = refused_pods.explain(told.get("message", ""), time_of(told), restart)
+        found = refused_pods.explain(told.message, told.since, restart)
+        if not told.is_latest:
+            found = replace(found, message=f"{found.message}; {_why_first(makers, events)}")
         if replica_sets.unmade(live, makers) is not None:
             return replace(found, is_shortage=False)  # one pod less makes room for no ReplicaSet
-        if makers is None:
-            return replace(found, message=f"{found.message}; {_FIRST_REFUSAL}")
         return found
 
     def unmade_since(self, live: Manifest, makers: Sequence[Manifest] | None) -> datetime | None:
@@ -157,6 +162,16 @@ class Deployment:
             if (condition["type"], condition.get("reason")) == ("Progressing", _EXCEEDED_DEADLINE):
                 return time_of(condition)
         return None
+
+
+def _why_first(makers: Sequence[Manifest] | None, events: Sequence[Manifest] | None) -> str:
+    if makers is None:
+        first = _FIRST_REFUSAL.format(whose="the Deployment")
+        return f"{first}: its ReplicaSets say what for now, {_OLDER_CHART}"
+    first = _FIRST_REFUSAL.format(whose="its controller")
+    if events is None:
+        return f"{first}: Events say what for now, {_OLDER_CHART}"
+    return f"{first}: no Event says what for now"
 
 
 def _strategy(replacement: Replacement) -> DeploymentStrategy:

@@ -41,6 +41,11 @@ _OUT_OF_RANGE = re.compile(
 """A LimitRange, which names no container."""
 
 
+def is_of_quota(message: str) -> bool:
+    """Whether room is missing that the namespace has not got."""
+    return _EXCEEDED_QUOTA.search(message) is not None
+
+
 def explain(message: str, since: datetime | None, restart: str) -> Finding:
     """
     Args:
@@ -49,7 +54,7 @@ def explain(message: str, since: datetime | None, restart: str) -> Finding:
         restart: The command that makes the controller try again at once.
     """
     said = shortened(message)
-    if _EXCEEDED_QUOTA.search(message):
+    if is_of_quota(message):
         hint = (
             f"when there is room again, Kubernetes tries within {_LONGEST_BACKOFF_MINUTES} minutes; "
             f"`{restart}`, which replaces the pods, hurries it"

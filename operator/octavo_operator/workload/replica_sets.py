@@ -2,7 +2,8 @@
 
 A Deployment keeps the first refusal that it heard of until it hears of none: after the spec was corrected it
 tells what is mended, while the pods of the new revision may be refused for another reason. Each ReplicaSet
-has a condition of its own, the first refusal of its pods; the newest makes those of the revision in force.
+has a condition of its own; the newest makes those of the revision in force. A ReplicaSet keeps the first
+refusal of its pods as well: what they are refused for now is in its Events (`refusals`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from octavo_operator.manifest import Manifest, current_conditions, is_owned_by
 from octavo_operator.names import REVISION_LABEL
 from octavo_operator.pods import time_of
+from octavo_operator.workload.refusals import Refusal, refusal_of
 
 _NUMBER_ANNOTATION = "deployment.kubernetes.io/revision"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -24,31 +26,45 @@ def is_refused(deployment: Manifest) -> bool:
     return pods is not None or _of_a_set(deployment) is not None
 
 
+def refused(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> list[Manifest]:
+    """What says that something of it is refused: the Deployment of a ReplicaSet, ReplicaSets of pods."""
+    sets = (each for each in _owned(deployment, replica_sets) if _of_pods(_conditions(each)))
+    return [*([deployment] if _of_a_set(deployment) else ()), *sets]
+
+
 def refusal(
-    deployment: Manifest, replica_sets: Sequence[Manifest] | None, pods: Sequence[Manifest] = ()
-) -> Manifest | None:
-    """The condition that tells why there are no pods, if something refuses them.
+    deployment: Manifest,
+    replica_sets: Sequence[Manifest] | None,
+    pods: Sequence[Manifest] = (),
+    events: Sequence[Manifest] = (),
+) -> Refusal | None:
+    """Why there are no pods, if something refuses them.
 
     Args:
         replica_sets: Those that have the labels of its pods; None where they are not known, and the
             Deployment's own conditions are all that there is.
         pods: Those that were there no later than these. One that has all that it wants is refused nothing any
             more, whatever it says yet.
+        events: Of those that are `refused`.
     """
     told = _of_pods(current_conditions(deployment))
     if told is None:
-        return unmade(deployment, replica_sets)
+        missing = unmade(deployment, replica_sets)
+        return None if missing is None else refusal_of(deployment, missing, events)
     ours = _owned(deployment, replica_sets)
     if not ours:
-        return told
+        is_all = replica_sets is not None
+        return Refusal(told.get("message", ""), time_of(told), is_latest=is_all)
     newest, *former = sorted(ours, key=_number, reverse=True)
     if (found := _of_pods(_conditions(newest))) is not None and not _has_all(newest, pods):
-        return found
+        return refusal_of(newest, found, events)
     # What was refused before the newest was made may be what it corrects.
     since = datetime.fromisoformat(newest["metadata"]["creationTimestamp"])
-    refused = (_of_pods(_conditions(each)) for each in former if not _has_all(each, pods))
-    later = (each for each in refused if each is not None and (time_of(each) or _LONG_AGO) > since)
-    return next(later, None)
+    for each in former:
+        found = _of_pods(_conditions(each))
+        if found and (time_of(found) or _LONG_AGO) > since and not _has_all(each, pods):
+            return refusal_of(each, found, events)
+    return None
 
 
 def unmade(deployment: Manifest, replica_sets: Sequence[Manifest] | None) -> Manifest | None:

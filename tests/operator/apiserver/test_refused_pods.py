@@ -4,12 +4,14 @@ that the operator has, and without that on ReplicaSets."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.operator.admin import Admin, create, path, wait_until
+from tests.support.operator.builders import refused_event
 from tests.support.operator.cluster import Cluster
 from tests.support.operator.control_plane import ControlPlane
 from tests.support.operator.operator_process import OperatorProcess
@@ -122,3 +124,28 @@ def test_without_the_right_the_deployment_s_first_refusal_is_told_as_that(cluste
     deployments_say(cluster, QUOTA)
     wait_until(lambda: cluster.condition("Degraded") == ("True", "QuotaExceeded"))
     assert told(cluster, "refused for first, and may be mended")
+
+
+def refuse(cluster: Cluster, message: str) -> None:
+    """As the controller of ReplicaSets tells of each refusal, also of those that its condition does not."""
+    sets = cluster.admin.items(f"/apis/apps/v1/namespaces/{cluster.namespace}/replicasets")
+    event = refused_event(sets[0], f"Error creating: {message}", datetime.now(UTC))
+    about = {"kind": "ReplicaSet", "apiVersion": "apps/v1", "name": sets[0]["metadata"]["name"]}
+    event["involvedObject"] |= about
+    cluster.admin.create(f"/api/v1/namespaces/{cluster.namespace}/events", event)
+
+
+def test_another_reason_for_the_same_replica_set_is_told(
+    cluster: Cluster, process: OperatorProcess
+) -> None:
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    add_replica_set(cluster, 1, QUOTA)
+    deployments_say(cluster, QUOTA)
+    wait_until(lambda: cluster.condition("Ready") == ("False", "QuotaExceeded"))
+    assert told(cluster, "no Event says what for now")
+    refuse(cluster, POLICY)
+    deployments_say(cluster, f"{QUOTA} ")  # wakes the operator before its half minute
+    wait_until(lambda: cluster.condition("Degraded") == ("True", "PodsForbidden"))
+    assert told(cluster, POLICY)
+    assert not process.says("cannot list resource")

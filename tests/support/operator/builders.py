@@ -191,6 +191,27 @@ def container(
     return status
 
 
+def refused_event(
+    maker: Manifest, message: str, at: datetime = NOW, reason: str = "FailedCreate", **fields: Any
+) -> Manifest:
+    """As the controllers of Deployments and ReplicaSets write one of each refusal."""
+    metadata = maker["metadata"]
+    said = {"reason": reason, "message": message, "count": 1, "type": "Warning"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata['name']}.{int(at.timestamp()):x}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {"uid": metadata["uid"], "namespace": metadata["namespace"]},
+        "firstTimestamp": stamp(at),
+        "lastTimestamp": stamp(at),
+        **said,
+        **fields,
+    }
+
+
 def replica_set(
     number: int,
     *,

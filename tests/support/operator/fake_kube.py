@@ -78,7 +78,11 @@ class FakeKube:
         return copy.deepcopy(self.objects.get((kind.kind, namespace, name)))
 
     async def list(
-        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Manifest]:
         self._record("list", kind, "")
         return [
@@ -87,6 +91,7 @@ class FakeKube:
             if kind_name == kind.kind
             and namespace in (None, where)
             and (labels or {}).items() <= each["metadata"].get("labels", {}).items()
+            and all(_field(each, path) == value for path, value in (fields or {}).items())
         ]
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
@@ -244,6 +249,13 @@ def patched(live: Manifest, operations: Sequence[Manifest]) -> Manifest:
             assert operation["op"] == ("replace" if is_item else "add")
             parent[place] = operation["value"]
     return live
+
+
+def _field(manifest: Manifest, path: str) -> Any:
+    found: Any = manifest
+    for part in path.split("."):
+        found = found.get(part, {})
+    return found
 
 
 def _content(manifest: Manifest) -> Manifest:
