@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from octavo_operator.autoscale.load import Snapshot
 from octavo_operator.manifest import LLM_DEPLOYMENT
-from tests.support.operator.builders import KEY
-from tests.support.operator.world import running
+from tests.support.operator.builders import KEY, after, stamp
+from tests.support.operator.world import World, running
 
 AUTOSCALED = {
     "autoscaling": {
@@ -54,19 +54,72 @@ def test_spec_replicas_have_no_effect_beside_autoscaling() -> None:
     assert world.deployment["spec"]["replicas"] == 1
 
 
-def test_without_prometheus_s_answer_the_replicas_hold_and_it_is_said() -> None:
+REFUSED = "http://prometheus: refused"
+
+
+def said(world: World) -> str:
+    (message,) = (e["message"] for e in world.status["conditions"] if e["type"] == "Autoscaling")
+    return str(message)
+
+
+def test_without_prometheus_s_answer_the_replicas_hold_and_it_is_said_after_a_minute() -> None:
     world = running(**AUTOSCALED)
-    world.autoscaler.snapshot = Snapshot(0.0, error="http://prometheus: refused")
+    world.autoscaler.snapshot = Snapshot(0.0, error=REFUSED)
+    world.seconds = 100
+    for world.seconds in (100, 159):
+        world.reconcile()
+        assert world.condition("Autoscaling") == ("True", "Active")
+        assert "MetricsUnavailable" not in world.events()
+    world.seconds = 160
     world.reconcile()
     assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
+    assert "MetricsUnavailable" in world.events()
+    assert said(world) == f"{REFUSED}; replicas hold since {stamp(after(100))}"
     assert "queue" not in world.status
     assert world.deployment["spec"]["replicas"] == 1
+
+
+def test_one_question_without_an_answer_is_no_alarm_and_no_gap() -> None:
+    """Neither does it begin the window anew in which nothing was needed."""
+    world = running(**AUTOSCALED)
+    world.load(waiting=11)
+    world.reconcile()
+    world.kube.run_pods(KEY.namespace, KEY.name)
+    for turn in range(14):
+        world.seconds += 5
+        world.load(waiting=0)
+        if turn in (3, 9, 12):
+            world.autoscaler.snapshot = Snapshot(world.seconds, error=REFUSED)
+        world.reconcile()
+        assert world.condition("Autoscaling") == ("True", "Active")
+    assert world.deployment["spec"]["replicas"] == 1
+    assert "MetricsUnavailable" not in world.events()
+
+
+def test_what_was_told_before_a_restart_stays_told_with_its_time() -> None:
+    world = running(**AUTOSCALED)
+    world.autoscaler.snapshot = Snapshot(0.0, error=REFUSED)
+    for world.seconds in (100, 160):
+        world.reconcile()
+    before = said(world)
+    world.restart_operator()
+    world.autoscaler.snapshot = Snapshot(0.0, error=REFUSED)
+    world.seconds = 400
+    world.reconcile()
+    assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
+    assert said(world) == before
+    world.load(waiting=0)
+    world.reconcile()
+    assert world.condition("Autoscaling") == ("True", "Active")
 
 
 def test_samples_that_stopped_are_said_and_do_not_scale() -> None:
     world = running(**AUTOSCALED)
     world.load(waiting=100)
     world.seconds += 61  # the snapshot and its samples are too old by now
+    world.reconcile()
+    assert world.condition("Autoscaling") == ("True", "Active")
+    world.seconds += 60
     world.reconcile()
     assert world.condition("Autoscaling") == ("False", "MetricsUnavailable")
     assert "llama-0" in world.status["conditions"][3]["message"]

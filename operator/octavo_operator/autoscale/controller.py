@@ -3,7 +3,8 @@ object."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from octavo_operator.api.conditions import Reason
@@ -20,6 +21,8 @@ from octavo_operator.autoscale.decide import (
 from octavo_operator.autoscale.load import Load, Snapshot
 from octavo_operator.manifest import ObjectKey
 from octavo_operator.replicas import Fleet
+
+_SINCE = re.compile(r"; replicas hold since (?P<since>\S+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Autoscaler:
     snapshot_max_age_seconds: float
     snapshot: Snapshot | None = None
     _states: dict[ObjectKey, State] = field(default_factory=dict)
+    _blind_since: dict[ObjectKey, datetime] = field(default_factory=dict)
 
     def keys(self) -> list[ObjectKey]:
         """The objects that were decided about since the start and are autoscaled still."""
@@ -51,6 +55,7 @@ class Autoscaler:
     def forget(self, key: ObjectKey) -> None:
         """The object is gone or no longer autoscaled."""
         self._states.pop(key, None)
+        self._blind_since.pop(key, None)
 
     def decide(
         self, key: ObjectKey, spec: LLMDeploymentSpec, fleet: Fleet, current: int, now: float
@@ -67,15 +72,26 @@ class Autoscaler:
             serving=frozenset(each.name for each in fleet.ready),
             current=current,
             state=self._states.get(key, State()),
-            policy=policy_of(spec),
+            policy=replace(policy_of(spec), gap_seconds=self.snapshot_max_age_seconds),
             now=now,
         )
         return decision
 
     def view(
-        self, spec: LLMDeploymentSpec, fleet: Fleet, decision: Decision | None, now: datetime
+        self,
+        key: ObjectKey,
+        spec: LLMDeploymentSpec,
+        fleet: Fleet,
+        decision: Decision | None,
+        now: datetime,
+        told: str = "",
     ) -> AutoscalingView:
-        """What the status says about autoscaling. `now` is the time of the pods' conditions."""
+        """What the status says about autoscaling.
+
+        Args:
+            now: The time of the pods' conditions.
+            told: What the status says of samples that are not there, if it does.
+        """
         if spec.autoscaling is None or decision is None:
             return AutoscalingView(Reason.AUTOSCALING_DISABLED, "the spec has no autoscaling")
         if not self.is_configured:
@@ -83,14 +99,29 @@ class Autoscaler:
                 Reason.PROMETHEUS_NOT_CONFIGURED,
                 "the operator was installed without prometheus.url; replicas hold",
             )
-        if decision.waiting is None and (why := self._why_blind(fleet, now)):
-            return AutoscalingView(Reason.METRICS_UNAVAILABLE, f"{why}; replicas hold")
+        why = self._why_blind(fleet, now) if decision.waiting is None else None
+        since = self._lasting(key, now, told, is_blind=why is not None)
+        if since is not None:
+            message = f"{why}; replicas hold since {since}"
+            return AutoscalingView(Reason.METRICS_UNAVAILABLE, message)
         bounds = spec.autoscaling
         message = (
             f"{bounds.min_replicas} to {bounds.max_replicas} replicas, "
             f"{bounds.queue_depth} waiting requests each"
         )
         return AutoscalingView(Reason.AUTOSCALING_ACTIVE, message, decision.waiting)
+
+    def _lasting(self, key: ObjectKey, now: datetime, told: str, *, is_blind: bool) -> str | None:
+        """Since when there are no samples, once there were none for as long as one may be old: a Prometheus
+        that starts anew, or one question without an answer, is no alarm. What was told stays told."""
+        if not is_blind:
+            self._blind_since.pop(key, None)
+            return None
+        since = self._blind_since.setdefault(key, now)
+        if said := _SINCE.search(told):
+            return said["since"]
+        is_young = (now - since).total_seconds() < self.snapshot_max_age_seconds
+        return None if is_young and not told else since.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _why_blind(self, fleet: Fleet, now: datetime) -> str | None:
         """Why there are no samples, if somebody should know. A replica that answers since a

@@ -9,7 +9,8 @@ Up at once, down with patience:
   fewer replicas with a margin. The number falls to the highest that was needed at any time within the
   stabilisation window, and not before a whole window was watched: after a restart of the operator,
   or after a gap in the samples, the window begins anew.
-* No fresh sample at all, and no queue before the replicas that anybody knows of: hold. A replica
+* No fresh sample at all, and no queue before the replicas that anybody knows of: hold. A question that
+  Prometheus did not answer begins no window anew before it is a gap. A replica
   without a sample counts as idle for scaling up and as full for scaling down.
 * The bounds of the spec hold always, and at once.
 """
@@ -39,6 +40,8 @@ class Policy:
     queue_depth: int
     stabilization_seconds: float
     slots: int = DEFAULT_SLOTS
+    gap_seconds: float = 0.0
+    """Without samples for so long nobody knows any more what was needed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,9 @@ def decide(
     bounded = _clamp(current, policy)
     sampled = [load.replicas[name] for name in serving if name in load.replicas]
     if not sampled and load.queued is None:
-        return Decision(bounded, _basis_of(current, bounded, Basis.BLIND), None), State()
+        is_gap = not state.needs or now - state.needs[-1].at >= policy.gap_seconds
+        blind = Decision(bounded, _basis_of(current, bounded, Basis.BLIND), None)
+        return blind, State() if is_gap else state
     waiting = math.ceil(sum(each.waiting for each in sampled) + (load.queued or 0.0))
     is_all_seen = len(sampled) == len(serving)
     need, is_backlog = _need(sampled, bounded, waiting, policy, is_all_seen=is_all_seen)
