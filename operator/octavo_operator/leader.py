@@ -160,8 +160,18 @@ class LeaderElection:
         spec = lease.get("spec", {})
         self._observed_duration = spec.get("leaseDurationSeconds") or self._times.duration
         seen = (spec.get("holderIdentity"), spec.get("renewTime"))
-        if seen != self._observed:
-            self._observed, self._observed_at = seen, self._clock()
+        if seen == self._observed:
+            return
+        before = self._observed[0] if self._observed else None
+        self._observed, self._observed_at = seen, self._clock()
+        if seen[0] not in (before, self._identity, "", None):
+            # Whatever keeps this candidate waiting, and for how long without a renewal.
+            log.info(
+                "lease is held",
+                lease=str(self._key),
+                holder=seen[0],
+                duration_seconds=self._observed_duration,
+            )
 
     def _is_taken(self) -> bool:
         """Whether somebody else holds the Lease and renewed it lately."""

@@ -238,6 +238,24 @@ def test_a_holder_with_another_duration_is_waited_for_as_it_says() -> None:
     run(scenario)
 
 
+def test_who_holds_the_lease_and_for_how_long_is_told_once() -> None:
+    """A duration that nobody meant keeps all others waiting, who look well."""
+
+    async def scenario() -> None:
+        kube, clock = FakeKube(), Clock()
+        await LeaderElection(
+            kube, KEY, Candidate("slow"), LeaseTimes(86400, 200, 40), clock
+        ).acquire()
+        with structlog.testing.capture_logs() as told:
+            waiting = candidate(kube, "b", clock)
+            assert not await waiting._try()
+            assert not await waiting._try()
+        (said,) = told
+        assert (said["holder"], said["duration_seconds"]) == ("slow", 86400)
+
+    run(scenario)
+
+
 def test_a_lease_of_which_nothing_is_said_is_taken() -> None:
     async def scenario() -> None:
         kube, clock = FakeKube(), Clock()
