@@ -8,6 +8,7 @@ listens beyond it. Those of several meet in the first node's store and listen on
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from octavo.errors import OctavoError
 from octavo.worker.ranks.messages import MeetingFile, MeetingPoint
 
-_LOOPBACK = "127.0.0.1"
+_LOOPBACKS = ("127.0.0.1", "::1")
 _PREFIX = "group"
 _LENGTH_BYTES = 8
 # Decodes of a few hundred sequences; what is longer takes another message.
@@ -142,9 +143,22 @@ def meeting_store(
     if isinstance(meeting, MeetingFile):
         file = distributed.FileStore(meeting.path, size)  # type: ignore[attr-defined] # documented
         file.set_timeout(timeout)
-        return file, _LOOPBACK
+        return file, _loopback()
     store = TCPStore(meeting.address, meeting.port, timeout=timeout, wait_for_workers=False)
     return store, meeting.own_address
+
+
+def _loopback() -> str:
+    """The first that this machine has: one of version 6 of IP alone may lack the other."""
+    for address in _LOOPBACKS:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family) as probe:
+                probe.bind((address, 0))
+        except OSError:
+            continue
+        return address
+    raise RankLostError(f"this machine has neither of {' and '.join(_LOOPBACKS)}")
 
 
 def _gloo(store: Any, rank: int, size: int, timeout: timedelta, address: str) -> Any:
