@@ -66,7 +66,8 @@ class LLM:
 
     Example:
         >>> with LLM("builtin://demo") as llm:
-        ...     outputs = llm.generate(["What is Octavo?"], SamplingParams(max_tokens=64))
+        ...     question = {"role": "user", "content": "What is Octavo?"}
+        ...     outputs = llm.chat([question], SamplingParams(max_tokens=64))
         ...     print(outputs[0].outputs[0].text)
     """
 
