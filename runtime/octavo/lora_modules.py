@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from octavo.errors import InvalidConfigurationError
+from octavo.flag_json import decode_flag
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 _FORMS = 'name=path, or {"name": …, "path": …, "base_model_name": …}'
@@ -34,12 +35,16 @@ def read_lora_modules(given: Sequence[str]) -> list[LoraModule]:
 def _read(text: str) -> LoraModule:
     if text.lstrip().startswith("{"):
         try:
-            return msgspec.json.decode(text, type=LoraModule)
+            return msgspec.convert(decode_flag(text), LoraModule)
         except msgspec.MsgspecError as error:
-            raise InvalidConfigurationError(
-                f"lora_modules holds {text!r:.200}: {error}. Give {_FORMS}."
-            ) from None
+            raise _wrong(text, f"{error}.") from None
+        except ValueError as error:
+            raise _wrong(text, f"it {error}") from None
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise InvalidConfigurationError(f"lora_modules holds {text!r:.200}; give {_FORMS}.")
     return LoraModule(name, path)
+
+
+def _wrong(text: str, why: str) -> InvalidConfigurationError:
+    return InvalidConfigurationError(f"lora_modules holds {text!r:.200}: {why} Give {_FORMS}.")

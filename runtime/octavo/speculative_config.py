@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 
 import msgspec
 
 from octavo.errors import InvalidConfigurationError
+from octavo.flag_json import decode_flag
 
 _NAME = "speculative_config"
 MAX_SPECULATIVE_TOKENS = 32
@@ -79,13 +79,13 @@ class SpeculativeConfig(
         """
         if isinstance(value, str):
             try:
-                value = json.loads(value)
-            except ValueError:
-                raise _wrong("is not JSON.") from None
+                value = decode_flag(value)
+            except ValueError as error:
+                raise _wrong(str(error)) from None
         if isinstance(value, SpeculativeConfig):
             return value
         if not isinstance(value, Mapping):
-            raise _wrong(f'is {value!r:.80}; give an object, such as {{"method": "ngram"}}.')
+            raise _wrong(f'is {_shown(value)}; give an object, such as {{"method": "ngram"}}.')
         known = cls.__struct_fields__
         unknown = [str(key) for key in value if key not in known]
         if unknown:
@@ -94,7 +94,7 @@ class SpeculativeConfig(
             raise _wrong(f"lacks method. Use {_methods()}.")
         method = value["method"]
         if not isinstance(method, str) or method not in {each.value for each in SpeculativeMethod}:
-            raise _wrong(f"method is {method!r:.80}. Use {_methods()}.")
+            raise _wrong(f"method is {_shown(method)}. Use {_methods()}.")
         try:
             return msgspec.convert(dict(value), cls)
         except msgspec.ValidationError as error:
@@ -108,6 +108,12 @@ def _check_range(name: str, value: int, most: int) -> None:
 
 def _methods() -> str:
     return ", ".join(each.value for each in SpeculativeMethod)
+
+
+def _shown(value: object) -> str:
+    """In JSON's words, where Python has others."""
+    words: dict[object, str] = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else f"{value!r:.80}"
 
 
 def _wrong(what: str) -> InvalidConfigurationError:

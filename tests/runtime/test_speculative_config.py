@@ -36,8 +36,16 @@ def test_the_flag_is_json_of_vllms_names(given: dict[str, Any], lookup: tuple[in
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("{", "speculative_config is not JSON."),
+        ("{", "speculative_config is not JSON: "),
+        ("[" * 100_000, "speculative_config is nested too deeply."),
+        ('{"method": "ngram", "model": "\\ud800"}', "speculative_config is not JSON: "),
+        (
+            '{"method": "ngram", "num_speculative_tokens": 4, "num_speculative_tokens": 8}',
+            "speculative_config holds the key 'num_speculative_tokens' twice; give it once.",
+        ),
         ("[]", "speculative_config is []; give an object"),
+        ("null", "speculative_config is null; give an object"),
+        ('{"method": null}', "speculative_config: method is null. Use ngram"),
         ({}, "speculative_config lacks method. Use ngram, draft_model, eagle3."),
         ({"method": "medusa"}, "speculative_config: method is 'medusa'. Use ngram"),
         ({"method": ["ngram"]}, "speculative_config: method is ['ngram']. Use ngram"),
