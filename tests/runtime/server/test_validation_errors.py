@@ -215,6 +215,19 @@ def test_a_wrong_value_anywhere_is_told_in_the_words_of_json(kind: str) -> None:
             "documents.0 is 5; it must be a valid string or an object.",
         ),
         ("rerank", ("documents", 1), {}, "Missing required parameter: documents.1.text."),
+        (
+            "score",
+            ("text_2",),
+            ["a"] * 2049,
+            "text_2 is a list of 2049 items; List should have at most 2048 items after validation, not 2049.",
+        ),
+        (
+            "score",
+            ("text_1",),
+            [],
+            "text_1 is []; List should have at least 1 item after validation, not 0.",
+        ),
+        ("score", ("text_2",), 5, "text_2 is 5; it must be a valid string or a valid list."),
     ],
 )
 def test_an_error_says_all_that_the_field_takes(

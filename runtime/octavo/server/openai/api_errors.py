@@ -185,6 +185,9 @@ def from_validation_errors(errors: list[Any], document: object) -> ApiError:
         message = f"Missing required parameter: {param}."
         return ApiError(400, message, param=param, code="missing_required_parameter")
     of_field = [error for error, path in zip(errors, paths, strict=True) if path == paths[place]]
+    # Of a text or a list, a list that is too long is of the right kind, and only its length is wrong.
+    of_field = [error for error in of_field if error["type"] in _OF_ITS_KIND] or of_field
+    first = of_field[0]
     message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectations(of_field)}."
     code = "invalid_value" if first["type"] in _OUT_OF_RANGE else "invalid_type"
     return ApiError(400, message, param=param, code=code)
@@ -208,8 +211,8 @@ def _is_above_another(path: tuple[str, ...], paths: list[tuple[str, ...]]) -> bo
     return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
 
 
-# What is of its type, and no value of it.
-_OUT_OF_RANGE = frozenset(
+# What is of its type, and beyond its limits.
+_OF_ITS_KIND = frozenset(
     {
         "greater_than",
         "greater_than_equal",
@@ -220,11 +223,10 @@ _OUT_OF_RANGE = frozenset(
         "string_too_long",
         "too_short",
         "too_long",
-        "literal_error",
-        "enum",
-        "value_error",
     }
 )
+# What is no value of its type.
+_OUT_OF_RANGE = _OF_ITS_KIND | {"literal_error", "enum", "value_error"}
 # Pydantic tells of Python's classes here, and a client has JSON.
 _OF_OBJECTS = frozenset(
     {
