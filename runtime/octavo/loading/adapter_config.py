@@ -210,8 +210,8 @@ def _patterns(
     for pattern in found:
         if not _PLAIN_PATTERN.fullmatch(pattern):
             raise ModelUnsupportedError(
-                f"{path}: {name} holds {pattern!r:.80}: regular expressions are not implemented. Name the "
-                "modules, as in layers.0.self_attn.q_proj."
+                f"{path}: {name} holds {pattern!r:.80}: regular expressions are not implemented in keys. "
+                f"{_MERGE}, or name the modules, as in layers.0.self_attn.q_proj."
             )
     return found
 

@@ -65,6 +65,7 @@ def test_the_scale_is_pefts(tmp_path: Path, fields: dict[str, Any], scale: float
         {"use_qalora": True},
         {"some_later_idea": 0.5},
         {"alpha_pattern": {"layers.[01].self_attn.q_proj": 1}},
+        {"rank_pattern": {r".*\.q_proj": 2}},
     ],
     ids=lambda fields: str(next(iter(fields))),
 )
@@ -73,6 +74,8 @@ def test_what_is_not_implemented_is_refused(tmp_path: Path, fields: dict[str, An
     with pytest.raises(ModelUnsupportedError) as error:
         read_adapter(write(tmp_path, **fields))
     assert str(error.value).startswith(f"{tmp_path / CONFIG_NAME}: {name} ")
+    if "_pattern" in name:
+        assert "merge_and_unload" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,10 @@ KNOWN = {"algorithm": "eagle3", "proposal_methods": [{"proposal_type": "greedy"}
             r"is \[0, 1, 4\]; the ids must differ and lie in",
         ),
         ({"eagle_aux_hidden_state_layer_ids": [1, 1, 2]}, "the ids must differ"),
-        ({}, r"is \[2, 2, 1\] \(the default\); the ids must differ"),
+        (
+            {},
+            r"is \[2, 2, 1\] \(the default\); the ids must differ.* Name there those that the head was",
+        ),
         ({"quantization_config": {"quant_method": "awq"}}, "is quantised"),
         (
             {"speculators_config": None, "speculators_model_type": None},

@@ -101,7 +101,8 @@ class Eagle3Config:
             raise ModelInvalidError(
                 f"config.json: eagle_aux_hidden_state_layer_ids is {list(watched)}"
                 f"{' (the default)' if self.watched is None else ''}; the ids must differ and lie in "
-                f"[0, {num_layers - 1}], for the model has {num_layers} layers."
+                f"[0, {num_layers - 1}], for the model has {num_layers} layers. Name there those that the "
+                "head was trained with."
             )
         return watched
 
