@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
+from octavo.cli.flags import PATH
+
 
 def fetch_command(
     model: Annotated[
         str, typer.Argument(help="hf://org/name[@revision], org/name or s3://bucket/prefix.")
     ],
-    to: Annotated[Path, typer.Option("--to", help="Folder that keeps the download.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder that keeps the download.", **PATH)],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     progress_address: Annotated[
         str | None,

@@ -5,11 +5,23 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from octavo.options import OptionField, Panel, option_fields
+
+
+def path_of(text: str) -> Path:
+    """An empty one, as of a shell's variable that is not set, would be the folder of the process."""
+    if not text:
+        raise typer.BadParameter("it is empty. Give a path, or leave it out.")
+    return Path(text)
+
+
+PATH: Mapping[str, Any] = {"parser": path_of, "metavar": "PATH"}
+"""Of the option of each flag that takes a path."""
 
 
 def with_flags(*kinds: type) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -66,7 +78,7 @@ def _parameter(field: OptionField) -> inspect.Parameter:
         envvar=option.variable or None,
         show_envvar=bool(option.variable),
         hidden=option.is_hidden,
-        metavar="SIZE" if option.is_size else "JSON" if option.is_json else None,
+        **_reading(field),
     )
     kind, default = field.kind, field.default
     if _is_list(field):
@@ -81,6 +93,13 @@ def _parameter(field: OptionField) -> inspect.Parameter:
         default=default,
         annotation=Annotated[kind, info],
     )
+
+
+def _reading(field: OptionField) -> Mapping[str, Any]:
+    if field.kind is Path:
+        return PATH
+    option = field.option
+    return {"metavar": "SIZE" if option.is_size else "JSON" if option.is_json else None}
 
 
 def _declarations(field: OptionField) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.flags import PATH
 from octavo.config import EngineConfig, KVCacheDtype, ModelImplementation, Quantization
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def inspect_command(
         typer.Option(help="As of octavo serve: tells what guesses beside the model takes."),
     ] = None,
     download_dir: Annotated[
-        Path | None, typer.Option(help="Where downloads are kept; weights are none of them.")
+        Path | None,
+        typer.Option(help="Where downloads are kept; weights are none of them.", **PATH),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -84,6 +87,8 @@ def inspect_command(
     except OctavoError as error:
         return fail(error)
     _show(found, as_json=as_json)
+    if gpu_memory is None and gpu_memory_utilization is not None:
+        print("--gpu-memory-utilization is without effect: give --gpu-memory too.", file=sys.stderr)
     problems = [found.weights_problem, found.texts_problem, found.gpu and found.gpu.problem]
     return _REFUSED if any(problems) else 0
 
