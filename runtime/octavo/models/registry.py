@@ -169,6 +169,14 @@ def read_encoder_config(folder: Path) -> EncoderConfig | None:
     return config
 
 
+def encoder_named_in(folder: Path) -> str | None:
+    """The architecture that config.json names, where that is an encoder's. Raises `ModelInvalidError` for a
+    damaged file, and not for one that names nothing."""
+    named = read_json_object(folder / "config.json").get("architectures")
+    first = str(named[0]) if isinstance(named, list) and named else None
+    return first if first in ENCODERS else None
+
+
 def _architecture(raw: Mapping[str, object]) -> str:
     architectures = raw.get("architectures")
     if not isinstance(architectures, list) or not architectures:

@@ -10,12 +10,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from octavo.cli.main import run
-from octavo.config import EngineConfig
-from octavo.errors import ModelInvalidError, OutOfMemoryError
+from octavo.config import EngineConfig, ModelImplementation
+from octavo.errors import InvalidConfigurationError, ModelInvalidError, OutOfMemoryError
 from octavo.loading.headers import read_headers
 from octavo.model_source import resolve
 from octavo.tokenizer import load_tokenizer
 from octavo.worker import machine
+from octavo.worker.start.encoder import plan_model
 from octavo.worker.start.inspection import inspect_model
 from octavo.worker.start.memory import format_bytes
 from tests.support.runtime.checkpoints import make_checkpoint
@@ -175,12 +176,46 @@ def test_an_encoder_keeps_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (found["task"], found["kv_bytes_per_token"], found["gpu"]) == ("embed", None, None)
 
 
+def test_an_encoder_runs_by_octavos_own_code_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_encoder(tmp_path, "bert")
+    assert run(["inspect", str(tmp_path), "--model-impl", "transformers"]) == 3
+    told = capsys.readouterr().err
+    assert "--model-impl is transformers, and BertModel is an encoder" in told
+    assert "Leave --model-impl out." in told
+    with pytest.raises(InvalidConfigurationError, match="model_impl is transformers"):
+        plan_model(EngineConfig(model=str(tmp_path), model_impl=ModelImplementation.TRANSFORMERS))
+
+
+@pytest.mark.parametrize("method", ["draft_model", "eagle3"])
+def test_an_encoder_guesses_no_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    make_checkpoint(tmp_path / "model")
+    make_encoder(tmp_path / "encoder", "bert")
+    wanted = json.dumps({"method": method, "model": str(tmp_path / "encoder")})
+    assert run(["inspect", str(tmp_path / "model"), "--speculative-config", wanted]) == 3
+    assert "is an encoder (BertModel), which makes no tokens" in capsys.readouterr().err
+
+
 def test_what_cannot_be_served_is_told_as_by_a_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["NobodysForCausalLM"]}')
     assert run(["inspect", str(tmp_path)]) == 3
     assert "octavo: ModelUnsupported: config.json: architecture" in capsys.readouterr().err
+
+
+def test_a_share_of_no_gpu_is_told_as_without_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_checkpoint(tmp_path)
+    share = ["inspect", str(tmp_path), "--gpu-memory-utilization", "0.5"]
+    told = "--gpu-memory-utilization is without effect: give --gpu-memory too."
+    for more, is_told in (([], True), (["--gpu-memory", "80Gi"], False)):
+        assert run([*share, *more]) == 0
+        assert (told in capsys.readouterr().err) is is_told
 
 
 def test_headers_tell_of_a_head_that_may_be_another(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from octavo.errors import (
     ModelUnsupportedError,
 )
 from octavo.models.eagle3 import is_eagle3_head
+from octavo.models.registry import encoder_named_in
 from octavo.models.spec import ModelSpec
 
 
@@ -27,12 +28,23 @@ def check_context(config: EngineConfig, what: str, spec: ModelSpec, max_model_le
 
 
 def check_is_whole(config: EngineConfig, folder: Path) -> None:
-    """Raises `InvalidConfigurationError` where what lies there is a head, and no draft model."""
+    """Raises `InvalidConfigurationError` where a head or an encoder lies there, and no draft model."""
     if is_eagle3_head(folder):
         raise refused(
             config,
             f"speculative_config.model, {folder}, is an EAGLE-3 head, which guesses with the model's own "
             "hidden states. Use method eagle3.",
+        )
+    check_is_no_encoder(config, folder)
+
+
+def check_is_no_encoder(config: EngineConfig, folder: Path) -> None:
+    """Raises `InvalidConfigurationError` where one lies there."""
+    if (architecture := encoder_named_in(folder)) is not None:
+        raise refused(
+            config,
+            f"speculative_config.model, {folder}, is an encoder ({architecture}), which makes no tokens and "
+            "so guesses none. Name a model that generates, or use method ngram.",
         )
 
 

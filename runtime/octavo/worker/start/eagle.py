@@ -29,7 +29,12 @@ from octavo.worker.gpu.draft_rows import most_drafts_of_one
 from octavo.worker.gpu.drafter import GpuDrafting
 from octavo.worker.gpu.eagle import EagleOnGpu, HeadModel
 from octavo.worker.gpu.runner import GpuRunner
-from octavo.worker.start.drafter_checks import check_context, naming, refused
+from octavo.worker.start.drafter_checks import (
+    check_context,
+    check_is_no_encoder,
+    naming,
+    refused,
+)
 from octavo.worker.start.dtype import choose_cache_dtype
 from octavo.worker.start.gpu_fit import Beside
 from octavo.worker.start.memory import KVCacheSize
@@ -230,6 +235,7 @@ def read_head(
             "all layers of the model have sliding windows: blocks behind them are freed, which the head "
             "would read. Use method ngram.",
         )
+    check_is_no_encoder(config, folder)
     with naming(HEAD, folder):
         head = read_eagle3_config(folder)
         watched = head.watched_of(spec.num_layers)

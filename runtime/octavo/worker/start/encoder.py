@@ -21,7 +21,7 @@ from octavo.loading.text_options import read_text_options
 from octavo.models.base import Encoder, EncoderConfig
 from octavo.models.building import build_encoder
 from octavo.models.quantization_config import read_quantization_config
-from octavo.models.registry import read_encoder_config
+from octavo.models.registry import encoder_named_in, read_encoder_config
 from octavo.models.sharing import check_sharing
 from octavo.models.spec import ModelSpec, Task
 from octavo.quantization import Scheme, Unquantised, check_quantization, scheme_for
@@ -172,10 +172,17 @@ def plan_model(config: EngineConfig) -> StartPlan | EncoderPlan:
 
 
 def encoder_of(config: EngineConfig) -> EncoderConfig | None:
-    """None where the model is none. Raises as `read_encoder_config`."""
-    if config.model_impl is ModelImplementation.TRANSFORMERS:
-        return None
-    return read_encoder_config(Path(config.model))
+    """None where the model is none. Raises as `read_encoder_config`, and `InvalidConfigurationError` where
+    another's code is to run one."""
+    folder = Path(config.model)
+    if config.model_impl is not ModelImplementation.TRANSFORMERS:
+        return read_encoder_config(folder)
+    if (architecture := encoder_named_in(folder)) is not None:
+        raise InvalidConfigurationError(
+            f"model_impl is transformers, and {architecture} is an encoder, which Octavo's own code alone "
+            "runs. Leave model_impl out."
+        )
+    return None
 
 
 def _warm_up(executor: EncoderExecutor) -> None:

@@ -20,7 +20,7 @@ from octavo.loading.header_source import HeaderSource
 from octavo.loading.headers import TensorHeader
 from octavo.models.base import BaseConfig, ModelConfig
 from octavo.models.quantization_config import read_quantization_config
-from octavo.models.registry import read_encoder_config, read_model_config
+from octavo.models.registry import read_model_config
 from octavo.models.sharing import check_sharing
 from octavo.models.stored_tables import (
     has_head_beside_tie,
@@ -30,7 +30,7 @@ from octavo.models.stored_tables import (
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.adapters import seats_bytes
 from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
-from octavo.worker.start.encoder import check_encoder
+from octavo.worker.start.encoder import check_encoder, encoder_of
 from octavo.worker.start.gpu_fit import (
     NOTHING,
     Beside,
@@ -126,8 +126,7 @@ def inspect_model(
     folder = Path(config.model)
     device = torch.device("cpu" if gpu_memory_bytes is None else "cuda")
     raw = read_quantization_config(folder)
-    is_generic = config.model_impl is ModelImplementation.TRANSFORMERS
-    encoder = None if is_generic else read_encoder_config(folder)
+    encoder = encoder_of(config)
     if encoder is not None:
         check_encoder(encoder.spec.architecture, device, raw)
     stored = None if raw is None else stored_format(raw)
