@@ -31,4 +31,4 @@ def test_the_demo_model_is_asked_in_a_chat(block: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert sum(bool(DEMO.search(block.values[0])) for block in BLOCKS) >= 5
+    assert sum(bool(DEMO.search(str(block.values[0]))) for block in BLOCKS) >= 5

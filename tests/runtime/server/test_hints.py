@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _bare_demo(folder: Path, template: str | None) -> str:
     return str(copied)
 
 
-KINDS = {
+KINDS: dict[str, Callable[[Path], str]] = {
     "generates": lambda folder: "builtin://demo",
     "no template": lambda folder: _bare_demo(folder, None),
     "no tools": lambda folder: _bare_demo(folder, PLAIN_TEMPLATE),
