@@ -16,7 +16,10 @@ from octavo.options import OptionField, Panel, option_fields
 def path_of(text: str) -> Path:
     """An empty one, as of a shell's variable that is not set, would be the folder of the process."""
     if not text:
-        raise typer.BadParameter("it is empty. Give a path, or leave it out.")
+        # As typer's own checks raise it, which names the flag.
+        from pydantic_core import PydanticCustomError
+
+        raise PydanticCustomError("empty_path", "it is empty. Give a path, or leave it out.")
     return Path(text)
 
 

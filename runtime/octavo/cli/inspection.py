@@ -31,7 +31,7 @@ def inspect_command(
         str | None, typer.Option(help="Ask about a GPU of this size, such as 80Gi.")
     ] = None,
     gpu_memory_utilization: Annotated[
-        float | None, typer.Option(min=0.01, max=1.0, help="As of octavo serve.")
+        float | None, typer.Option(help="As of octavo serve.")
     ] = None,
     max_model_len: Annotated[int | None, typer.Option(min=2, help="As of octavo serve.")] = None,
     dtype: Annotated[str, typer.Option(help="As of octavo serve.")] = "auto",

@@ -207,11 +207,20 @@ def test_what_cannot_be_served_is_told_as_by_a_start(
     assert "octavo: ModelUnsupported: config.json: architecture" in capsys.readouterr().err
 
 
-def test_a_share_of_no_gpu_is_told_as_without_effect(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("share", ["nan", "0.04", "1.5"])
+def test_a_share_of_a_gpu_is_told_the_limits_of_a_start(
+    share: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_checkpoint(tmp_path)
-    share = ["inspect", str(tmp_path), "--gpu-memory-utilization", "0.5"]
+    flags = ["--gpu-memory-utilization", share, "--gpu-memory", "80Gi"]
+    assert run(["inspect", "builtin://demo", *flags]) == 3
+    told = capsys.readouterr().err
+    assert f"--gpu-memory-utilization is {share}; it must lie in [0.05, 1]." in told
+
+
+def test_a_share_of_no_gpu_is_told_as_without_effect(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    share = ["inspect", "builtin://demo", "--gpu-memory-utilization", "0.5"]
     told = "--gpu-memory-utilization is without effect: give --gpu-memory too."
     for more, is_told in (([], True), (["--gpu-memory", "80Gi"], False)):
         assert run([*share, *more]) == 0

@@ -13,7 +13,7 @@ PATHS = [
     (name, option.opts[0])
     for name, command in COMMANDS.commands.items()
     for option in command.params
-    if option.metavar == "PATH" or "path" in option.type.name.lower()
+    if option.param_type_name == "option" and "Path" in str(option.type_descriptor.annotation)
 ]
 
 
