@@ -15,6 +15,7 @@ from pathlib import Path
 from octavo.config import EngineConfig
 from octavo.options import OptionField, Panel, option_fields
 from octavo.server.process.options import ServeOptions
+from octavo.server.process.tls_options import TlsOptions
 
 PAGE = Path("docs/reference/cli.md")
 _SECTION = re.compile(r"(<!-- generated: serve -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -30,7 +31,9 @@ def updated(page: str) -> str:
 
 def flags_table() -> str:
     """Every flag of `octavo serve` with its default and meaning, by panel."""
-    fields = [*option_fields(ServeOptions), *option_fields(EngineConfig)]
+    fields = [
+        field for kind in (ServeOptions, TlsOptions, EngineConfig) for field in option_fields(kind)
+    ]
     fields.sort(key=lambda field: list(Panel).index(field.option.panel))
     return "\n".join(["| flag | default | what |", "|---|---|---|", *map(_row, fields), ""])
 

@@ -13,9 +13,10 @@ from octavo.cli.flags import values_of, with_flags
 from octavo.config import EngineConfig
 from octavo.errors import OctavoError
 from octavo.server.process.options import ServeOptions
+from octavo.server.process.tls_options import TlsOptions
 
 
-@with_flags(ServeOptions, EngineConfig)
+@with_flags(ServeOptions, TlsOptions, EngineConfig)
 def serve_command(
     model: Annotated[
         str,
@@ -49,6 +50,7 @@ def serve_options(model: str, flags: dict[str, Any]) -> ServeOptions:
     return ServeOptions(
         model=model,
         engine=EngineConfig(model=model, **values_of(EngineConfig, flags)),
+        tls=TlsOptions(**values_of(TlsOptions, flags)),
         **values
         | {
             "served_names": tuple(dict.fromkeys(values["served_names"] or ()))

@@ -61,6 +61,8 @@ REFUSED: dict[str, str] = {
     "--ssl-certfile": _TLS,
     "--ssl-keyfile": _TLS,
     "--ssl-ca-certs": _TLS,
+    "--enable-ssl-refresh": _TLS,
+    "--no-enable-ssl-refresh": _TLS,
     "--nnodes": _NODES,
     "--node-rank": _NODES,
     "--master-addr": _NODES,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 from collections.abc import Callable
 
 import structlog
+
+from octavo.server.http.tls import Encryption
 
 log = structlog.get_logger("octavo.server")
 
@@ -35,7 +36,7 @@ class Acceptor:
         self,
         bound: socket.socket,
         new_protocol: Callable[[], asyncio.Protocol],
-        encryption: ssl.SSLContext | None,
+        encryption: Encryption | None,
         *,
         backlog: int,
         at_once: int,
@@ -88,7 +89,9 @@ class Acceptor:
     async def _open(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                self._new_protocol, accepted, ssl=self._encryption
+                self._new_protocol,
+                accepted,
+                ssl=None if self._encryption is None else self._encryption.context,
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             log.debug("a connection was not opened", error=str(error))

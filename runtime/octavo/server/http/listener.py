@@ -13,7 +13,7 @@ import uvicorn
 from octavo.server.http.acceptor import Acceptor
 from octavo.server.http.asgi import AsgiApp
 from octavo.server.http.connection import Connection
-from octavo.server.http.tls import TlsFiles
+from octavo.server.http.tls import Encryption
 
 # Longer than the keep-alive of clients and load balancers, so that they close first and no request
 # meets a connection that is just being closed.
@@ -29,14 +29,14 @@ ACCEPTS_OF_SEVERAL = 8
 
 
 class Listener:
-    """Serves `app` on a bound socket from `start` to `stop`, encrypted where there is `tls`; takes so many
-    connections in one turn of the loop."""
+    """Serves `app` on a bound socket from `start` to `stop`, encrypted where there is `encryption`; takes so
+    many connections in one turn of the loop."""
 
     def __init__(
         self,
         app: AsgiApp,
         bound: socket.socket,
-        tls: TlsFiles | None = None,
+        encryption: Encryption | None = None,
         *,
         accepts_at_once: int = _ACCEPTS_AT_ONCE,
     ) -> None:
@@ -52,9 +52,9 @@ class Listener:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=2,
             backlog=_BACKLOG,
-            **({} if tls is None else tls.uvicorn_options),
+            ssl_context_factory=None if encryption is None else lambda *_: encryption.context,
         )
-        self._server = _Server(config, accepts_at_once)
+        self._server = _Server(config, encryption, accepts_at_once)
         self._socket = bound
         self._task: asyncio.Task[None] | None = None
 
@@ -110,8 +110,11 @@ def _is_new(connection: object, since: float = 0.0) -> bool:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, accepts_at_once: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, encryption: Encryption | None, accepts_at_once: int
+    ) -> None:
         super().__init__(config)
+        self._encryption = encryption
         self._accepts_at_once = accepts_at_once
         self._acceptors: list[Acceptor] = []
 
@@ -143,7 +146,7 @@ class _Server(uvicorn.Server):
         return Acceptor(
             bound,
             new_connection,
-            config.ssl,
+            self._encryption,
             backlog=config.backlog,
             at_once=self._accepts_at_once,
         )

@@ -1,56 +1,69 @@
-"""TLS of the HTTP port: the files that it needs, looked at before a model is loaded."""
+"""TLS of the HTTP port: what it is made of, as the processes of a server hand it on, and what new connections
+are encrypted by, which changes while the server runs.
+
+Each change is a context of its own: one that is loaded anew would have the new certificate beside the old key
+when the two do not fit, and authorities that were taken out.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from octavo.errors import InvalidConfigurationError
+_PROTOCOLS = ["http/1.1"]
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """In PEM. With `ca_certs` a client must show a certificate that one of these signed."""
+class TlsMaterial:
+    """Args:
+    certificates: The server's, with its chain; in PEM, as all here.
+    authorities: A client's certificate is one that these signed.
+    client_certificates: `ssl.VerifyMode`'s number: whether clients show one.
+    ciphers: As OpenSSL lists them; None leaves the choice to Python.
+    """
 
-    certfile: Path
-    keyfile: Path
-    ca_certs: Path | None = None
-
-    @property
-    def uvicorn_options(self) -> dict[str, Any]:
-        return {
-            "ssl_certfile": str(self.certfile),
-            "ssl_keyfile": str(self.keyfile),
-            "ssl_ca_certs": None if self.ca_certs is None else str(self.ca_certs),
-            "ssl_cert_reqs": ssl.CERT_NONE if self.ca_certs is None else ssl.CERT_REQUIRED,
-        }
+    certificates: bytes
+    key: bytes = field(repr=False)
+    authorities: bytes | None = None
+    client_certificates: int = ssl.CERT_NONE
+    ciphers: str | None = None
 
 
-def read_tls(certfile: Path | None, keyfile: Path | None, ca_certs: Path | None) -> TlsFiles | None:
-    """None where no TLS is asked for. Raises `InvalidConfigurationError`, which tells the option."""
-    given = {"ssl_certfile": certfile, "ssl_keyfile": keyfile, "ssl_ca_certs": ca_certs}
-    if not any(given.values()):
-        return None
-    if certfile is None or keyfile is None:
-        missing = "ssl_certfile" if certfile is None else "ssl_keyfile"
-        told = next(name for name, path in given.items() if path is not None)
-        raise InvalidConfigurationError(
-            f"{told} is given and {missing} is not; TLS needs a certificate and its key."
-        )
-    for name, path in given.items():
-        if path is not None and not path.is_file():
-            raise InvalidConfigurationError(f"{name} is {path}; there is no such file.")
+class Encryption:
+    """Of the connections that come from now on; `context` is asked for with each."""
+
+    def __init__(self, material: TlsMaterial) -> None:
+        self.context = server_context(material)
+
+    def take(self, material: TlsMaterial) -> None:
+        """What `server_context` has taken before."""
+        self.context = server_context(material)
+
+
+def server_context(material: TlsMaterial) -> ssl.SSLContext:
+    """Raises `OSError` (`ssl.SSLError`) or `ValueError` where it does not do."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
+    context.set_alpn_protocols(_PROTOCOLS)
+    with _file(material.certificates) as certfile, _file(material.key) as keyfile:
         # A key with a passphrase would make the server ask at a terminal that nobody reads.
         context.load_cert_chain(certfile, keyfile, password="")
-        if ca_certs is not None:
-            context.load_verify_locations(ca_certs)
-    except (OSError, ValueError) as error:  # `SSLError` is an OSError
-        raise InvalidConfigurationError(
-            f"TLS cannot be had with ssl_certfile {certfile}, ssl_keyfile {keyfile}"
-            f"{'' if ca_certs is None else f' and ssl_ca_certs {ca_certs}'}: {error}"
-        ) from None
-    return TlsFiles(certfile, keyfile, ca_certs)
+    if material.authorities is not None:
+        context.load_verify_locations(cadata=material.authorities.decode("ascii"))
+    context.verify_mode = ssl.VerifyMode(material.client_certificates)
+    if material.ciphers is not None:
+        context.set_ciphers(material.ciphers)
+    return context
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """A path to it, for OpenSSL, which reads keys from files alone. It lies in memory: what was read once is
+    what is loaded, and no key is left on a disk."""
+    with os.fdopen(os.memfd_create("octavo-tls"), "wb", buffering=0) as file:
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) :]
+        yield f"/proc/self/fd/{file.fileno()}"

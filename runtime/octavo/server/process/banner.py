@@ -30,7 +30,7 @@ def announce(
     Args:
         has_chat: The model has a chat template.
     """
-    scheme = "http" if options.ssl_certfile is None else "https"
+    scheme = "http" if options.tls.ssl_certfile is None else "https"
     url = f"{scheme}://{_host(options.host)}:{port}/v1"
     kv_tokens = info.num_kv_blocks * info.block_size
     phases = {phase.name: round(phase.seconds, 3) for phase in lifecycle.phases}

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from octavo.engine.admission import Admission
 from octavo.engine.client import EngineClient
 from octavo.errors import EngineDeadError
-from octavo.server.http.tls import TlsFiles
+from octavo.server.http.tls import Encryption
 from octavo.server.process.api_keys import ApiKeys
+from octavo.server.process.certificates import Certificates
 from octavo.server.process.daemon_thread import in_daemon_thread
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle
@@ -100,14 +101,17 @@ class OwnFront:
         self,
         options: ServeOptions,
         bound: socket.socket,
-        tls: TlsFiles | None,
+        certificates: Certificates | None,
         lifecycle: Lifecycle,
         keys: ApiKeys,
         metrics: ServerMetrics,
     ) -> None:
         self._options = options
         self._bound = bound
-        self._tls = tls
+        self._encryption: Encryption | None = None
+        if certificates is not None:
+            self._encryption = Encryption(certificates.material)
+            certificates.on_change = self._encryption.take
         self._lifecycle = lifecycle
         self._keys = keys
         self._metrics = metrics
@@ -157,7 +161,7 @@ class OwnFront:
         from octavo.server.http.listener import Listener
 
         assert self._middleware is not None  # noqa: S101 - `assemble` came before
-        self._listener = Listener(self._middleware, self._bound, self._tls)
+        self._listener = Listener(self._middleware, self._bound, self._encryption)
         await self._listener.start()
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.collect()

@@ -23,6 +23,7 @@ from octavo.server.openai.parsing.names import (
     TOOL_CALL_PARSERS,
 )
 from octavo.server.process.node_options import NodeOptions
+from octavo.server.process.tls_options import TlsOptions
 
 API_KEY_VARIABLE = "OCTAVO_API_KEY"
 LOG_LEVEL_VARIABLE = "OCTAVO_LOG_LEVEL"
@@ -43,6 +44,7 @@ class ServeOptions(NodeOptions):
     Args:
         model: As the user wrote it: `builtin://demo`, `hf://…`, a folder.
         engine: `engine.model` is filled in when `model` is resolved.
+        tls: Of the OpenAI port.
     """
 
     model: str
@@ -57,6 +59,7 @@ class ServeOptions(NodeOptions):
             details="name for clients; repeatable, the first one labels the metrics",
         ),
     ]
+    tls: TlsOptions = field(default_factory=TlsOptions)
     lora_modules: Annotated[
         tuple[str, ...],
         Option(
@@ -126,28 +129,6 @@ class ServeOptions(NodeOptions):
             help="File of keys, or folder of such files; read anew while it serves.",
             details="file of keys that white space separates, or folder of such files; read anew every "
             "second, so that keys change without a restart. Beside `--api-key`, all are taken",
-        ),
-    ] = None
-    ssl_certfile: Annotated[
-        Path | None,
-        Option(
-            panel=Panel.API,
-            default="none",
-            help="Certificate (PEM) of the OpenAI port, which speaks TLS then.",
-            details="certificate with its chain (PEM): the OpenAI port speaks TLS then, the ops port never",
-        ),
-    ] = None
-    ssl_keyfile: Annotated[
-        Path | None,
-        Option(panel=Panel.API, default="none", help="The certificate's key (PEM)."),
-    ] = None
-    ssl_ca_certs: Annotated[
-        Path | None,
-        Option(
-            panel=Panel.API,
-            default="none",
-            help="Authorities (PEM) whose certificate each client must show.",
-            details="authorities (PEM): a client must show a certificate that one of them signed",
         ),
     ] = None
     allowed_origins: Annotated[

@@ -24,10 +24,10 @@ from octavo.logs import configure_logging
 from octavo.lora_modules import read_lora_modules
 from octavo.owned_folder import OwnedFolder
 from octavo.server.http.sockets import bind
-from octavo.server.http.tls import read_tls
 from octavo.server.process import banner
 from octavo.server.process.adapter_routes import AdapterRoutes
 from octavo.server.process.api_keys import ApiKeys
+from octavo.server.process.certificates import Certificates
 from octavo.server.process.daemon_thread import in_daemon_thread
 from octavo.server.process.failure import fail
 from octavo.server.process.grace import Grace
@@ -114,7 +114,8 @@ class Server:
         self._health = EngineHealth(options.stall_timeout_seconds)
         self._sleep = SleepSwitch(self._lifecycle, options.drain_timeout_seconds)
         self._keys = ApiKeys(options.api_keys, options.api_key_file)
-        self._tls = read_tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
+        files = options.tls.files
+        self._certificates = None if files is None else Certificates(files)
         self._http_socket = bind(options.host, options.port, "--port")
         self._http_port = int(self._http_socket.getsockname()[1])
         self._ops_socket = bind(options.host, options.ops_port, "--ops-port")
@@ -143,6 +144,8 @@ class Server:
             watched = asyncio.create_task(front.watch())
             tasks += [died, watched, asyncio.create_task(self._health.watch())]
             tasks.append(asyncio.create_task(self._keys.watch()))
+            if self._certificates is not None and self._options.tls.enable_ssl_refresh:
+                tasks.append(asyncio.create_task(self._certificates.watch()))
             over = [signalled, died, watched]
             await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
             if not signalled.done():
@@ -259,7 +262,7 @@ class Server:
                 name, lifecycle, self._read_engine, has_vllm_names=has_vllm_names
             )
             bound = self._http_socket
-            front = OwnFront(options, bound, self._tls, lifecycle, self._keys, metrics)
+            front = OwnFront(options, bound, self._certificates, lifecycle, self._keys, metrics)
             return front, metrics.exposition
         from octavo.server.process.api_servers.fleet import FOLDER_PREFIX, ApiServers
         from octavo.server.process.api_servers.metrics import SummedMetrics
@@ -269,7 +272,13 @@ class Server:
             name, lifecycle, self._read_engine, folder.path, has_vllm_names=has_vllm_names
         )
         servers = ApiServers(
-            options, self._http_socket, lifecycle, self._keys, folder, summed.public_exposition
+            options,
+            self._http_socket,
+            lifecycle,
+            self._keys,
+            self._certificates,
+            folder,
+            summed.public_exposition,
         )
         return servers, summed.exposition
 

@@ -46,10 +46,12 @@ from octavo.server.process.api_servers.messages import (
     Stop,
     TakeAdapters,
     TakeKeys,
+    TakeTls,
     TurnState,
     View,
     WakeUp,
 )
+from octavo.server.process.certificates import Certificates
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.lifecycle import Lifecycle, State
 from octavo.server.process.options import ServeOptions
@@ -88,6 +90,7 @@ class ApiServers:
         bound: socket.socket,
         lifecycle: Lifecycle,
         keys: ApiKeys,
+        certificates: Certificates | None,
         folder: OwnedFolder,
         read_metrics: Callable[[], bytes],
     ) -> None:
@@ -95,6 +98,7 @@ class ApiServers:
         self._bound = bound
         self._lifecycle = lifecycle
         self._keys = keys
+        self._certificates = certificates
         self._metrics_folder = folder
         self._read_metrics = read_metrics
         self._model_folder = Path()
@@ -110,6 +114,8 @@ class ApiServers:
         self._is_over = False
         lifecycle.on_state = lambda state: self._tell_all(TurnState(state))
         keys.on_change = lambda in_file: self._tell_all(TakeKeys(in_file))
+        if certificates is not None:
+            certificates.on_change = lambda material: self._tell_all(TakeTls(material))
 
     async def load(self, folder: Path) -> None:
         self._model_folder = folder
@@ -202,6 +208,8 @@ class ApiServers:
     async def stop(self) -> None:
         self._is_over = True
         self._lifecycle.on_state = self._keys.on_change = None
+        if self._certificates is not None:
+            self._certificates.on_change = None
         self._bound.close()  # so that nothing waits for a process that is no more
         members = list(self._members.values())
         for member in members:
@@ -247,6 +255,7 @@ class ApiServers:
                 self._engine_client.info,
                 self.adapters.all,
                 self._keys.in_file,
+                None if self._certificates is None else self._certificates.material,
                 State.READY if state is State.STARTING else state,
                 self._is_asleep,
             )

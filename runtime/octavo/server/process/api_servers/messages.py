@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.engine.messages import EngineInfo
+from octavo.server.http.tls import TlsMaterial
 from octavo.server.openai.adapters import ServedAdapter
 from octavo.server.process.api_keys import Key
 from octavo.server.process.engine_view import EngineView
@@ -41,6 +42,7 @@ class Begin(_Message, frozen=True):
     info: EngineInfo
     adapters: list[ServedAdapter]
     keys: list[Key]
+    tls: TlsMaterial | None
     state: State
     is_asleep: bool
 
@@ -81,6 +83,12 @@ class TakeKeys(_Message, frozen=True):
     """These are the file's keys now."""
 
     keys: list[Key]
+
+
+class TakeTls(_Message, frozen=True):
+    """New connections are encrypted by this now."""
+
+    material: TlsMaterial
 
 
 class TakeAdapters(_Message, frozen=True):
@@ -183,6 +191,7 @@ Message = (
     | Report
     | TurnState
     | TakeKeys
+    | TakeTls
     | TakeAdapters
     | FallAsleep
     | WakeUp

@@ -25,7 +25,7 @@ from octavo.engine.front_client import FrontClient
 from octavo.errors import EngineDeadError, OctavoError, UserError
 from octavo.logs import configure_logging
 from octavo.parents_end import end_at_parents_end
-from octavo.server.http.tls import read_tls
+from octavo.server.http.tls import Encryption
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.api_servers.channel import Channel, open_channel
 from octavo.server.process.api_servers.messages import (
@@ -47,6 +47,7 @@ from octavo.server.process.api_servers.messages import (
     Stop,
     TakeAdapters,
     TakeKeys,
+    TakeTls,
     TurnState,
     View,
     WakeUp,
@@ -86,6 +87,7 @@ class ApiProcess:
         self._channel: Channel | None = None
         self._client: FrontClient | None = None
         self._keys: ApiKeys | None = None
+        self._encryption: Encryption | None = None
         self._adapters: AdapterTable | None = None
         self._generator: Generator | None = None
         self._middleware: Middleware | None = None
@@ -114,7 +116,6 @@ class ApiProcess:
         options = self._options = decode_options(configured.options)
         self._metrics_folder = Path(configured.metrics_folder)
         configure_logging(options.log_level, configured.name)
-        tls = read_tls(options.ssl_certfile, options.ssl_keyfile, options.ssl_ca_certs)
         folder = Path(configured.folder)
         texts = await in_daemon_thread(
             lambda: importlib.import_module("octavo.server.process.texts")
@@ -131,7 +132,10 @@ class ApiProcess:
         assert self._client is not None  # noqa: S101 - made when it begins
         self._generator, self._middleware = assemble(options, folder, self._client, read, shared)
         self._listener = Listener(
-            self._middleware, self._bound, tls, accepts_at_once=ACCEPTS_OF_SEVERAL
+            self._middleware,
+            self._bound,
+            self._encryption,
+            accepts_at_once=ACCEPTS_OF_SEVERAL,
         )
         await self._listener.start()
         gc.collect()
@@ -159,6 +163,7 @@ class ApiProcess:
         )
         adapters = AdapterTable(options.served_names)
         adapters.replace(begin.adapters)
+        self._encryption = None if begin.tls is None else Encryption(begin.tls)
         self._lifecycle.state = begin.state
         self._client, self._keys, self._adapters = client, keys, adapters
         metrics = request_metrics(
@@ -211,6 +216,8 @@ class ApiProcess:
                 self._lifecycle.state = message.state
             case TakeKeys() if self._keys is not None:
                 self._keys.take(message.keys)
+            case TakeTls() if self._encryption is not None:
+                self._encryption.take(message.material)
             case WakeUp() if self._client is not None:
                 self._client.wake_up()
             case CloseIdle() if self._listener is not None:
