@@ -16,12 +16,13 @@ from octavo.options import option_fields
 from octavo.server.process.failure import fail
 from octavo.server.process.flag_names import in_flags
 from octavo.server.process.options import ServeOptions
+from octavo.server.process.tls_options import TlsOptions
 from octavo.worker.start.memory import check_positions
 from octavo_operator.runtime_words import in_words_of_spec, written_in
 
 
 def test_every_option_is_called_by_its_flag() -> None:
-    for kind in (ServeOptions, EngineConfig):
+    for kind in (ServeOptions, TlsOptions, EngineConfig):
         for field in option_fields(kind):
             told = in_flags(f"{field.spelling} is 3; it must be 4.")
             assert told == f"{field.flags[0]} is 3; it must be 4."

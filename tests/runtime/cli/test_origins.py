@@ -11,10 +11,13 @@ from octavo.options import option_fields
 from octavo.server.http.cross_origin import AllowedOrigins
 from octavo.server.http.hosts import AllowedHosts
 from octavo.server.process.options import ServeOptions
+from octavo.server.process.tls_options import TlsOptions
 
 
 def options(**given: list[str] | None) -> ServeOptions:
-    fields = [field for kind in (ServeOptions, EngineConfig) for field in option_fields(kind)]
+    fields = [
+        field for kind in (ServeOptions, TlsOptions, EngineConfig) for field in option_fields(kind)
+    ]
     flags = {field.spelling: field.default for field in fields}
     flags |= {
         "served_model_name": None,

@@ -8,10 +8,11 @@ import re
 from octavo.config import EngineConfig
 from octavo.options import option_fields
 from octavo.server.process.options import ServeOptions
+from octavo.server.process.tls_options import TlsOptions
 
 _FLAGS = {
     field.spelling: field.flags[0]
-    for kind in (ServeOptions, EngineConfig)
+    for kind in (ServeOptions, TlsOptions, EngineConfig)
     for field in option_fields(kind)
 }
 
