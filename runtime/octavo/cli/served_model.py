@@ -6,6 +6,7 @@ By Octavo's own client, which is there at once: OpenAI's takes a second or two t
 from __future__ import annotations
 
 import asyncio
+import errno
 from urllib.parse import urlsplit
 
 from octavo.server.process.options import API_KEY_VARIABLE
@@ -45,10 +46,26 @@ def no_answer(url: str, error: Exception) -> str:
         or not urlsplit(url).hostname
     ):
         return f"{url} is no URL of a server; write http://HOST:PORT, or https://."
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return (
+            f"{url} shows a certificate that is not trusted ({why_no_answer(error)}). Trust its authority: "
+            "SSL_CERT_FILE=/path/to/ca.crt octavo …"
+        )
     hint = "Is `octavo serve` running?"
+    if urlsplit(url).scheme == "http" and _is_closed(error):
+        hint = "Does it speak TLS? The URL of one that does begins with https://."
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         hint = "Does it speak TLS? The URL of one that does not begins with http://."
     return f"nothing answers at {url} ({why_no_answer(error)}). {hint}"
+
+
+def _is_closed(error: Exception) -> bool:
+    """Somebody took the connection, and ended it without an answer."""
+    import aiohttp
+
+    return isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError) or (
+        isinstance(error, aiohttp.ClientOSError) and error.errno == errno.ECONNRESET
+    )
 
 
 async def _first_model(url: str, api_key: str | None) -> str:
