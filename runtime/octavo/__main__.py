@@ -1,6 +1,6 @@
 """Module form of the command. `python -m octavo`: the command without its script, for images and virtual
 environments."""
 
-from octavo.cli.main import main
+from octavo.cli.entry import main
 
 main()
