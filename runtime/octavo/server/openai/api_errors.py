@@ -186,7 +186,8 @@ def from_validation_errors(errors: list[Any], document: object) -> ApiError:
         return ApiError(400, message, param=param, code="missing_required_parameter")
     of_field = [error for error, path in zip(errors, paths, strict=True) if path == paths[place]]
     # Of a text or a list, a list that is too long is of the right kind, and only its length is wrong.
-    of_field = [error for error in of_field if error["type"] in _OF_ITS_KIND] or of_field
+    if any(error["type"] in _OF_ITS_KIND for error in of_field):
+        of_field = [error for error in of_field if error["type"] in _OUT_OF_RANGE]
     first = of_field[0]
     message = f"{param or 'The request'} is {quoted(first['input'])}; {_expectations(of_field)}."
     code = "invalid_value" if first["type"] in _OUT_OF_RANGE else "invalid_type"
