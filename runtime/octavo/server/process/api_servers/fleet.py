@@ -1,7 +1,8 @@
 """API servers: the processes that answer at one port, as the process that leads the server sees them.
 
 Whoever dies is replaced: its connections are lost, what it had under way is given back, and the others go
-on. Who dies again and again ends the server.
+on. Where they die again and again, and one still answers, the next replacement waits; the server ends when
+none does.
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ _FIRST = 1
 _WATCH_SECONDS = 1.0
 _REPORT_SECONDS = 1.0
 _START_SECONDS = 300.0
+_LOOK_SECONDS = 0.1
+BACK_OFF_SECONDS = 15.0
+"""Until the next replacement, when so many ended within so many seconds."""
 _MAX_DEATHS = 5
 _DEATHS_WITHIN_SECONDS = 60.0
 
@@ -193,7 +197,7 @@ class ApiServers:
         self._tell_all(EngineDied(str(error)))
 
     async def watch(self) -> None:
-        """Replaces those that die. Raises `OctavoError` when that goes on and on."""
+        """Replaces those that die. Raises `OctavoError` when that goes on and on and none answers."""
         silence = asyncio.create_task(self._watch_silence())
         try:
             while True:
@@ -201,6 +205,7 @@ class ApiServers:
                 if self._is_over:
                     continue
                 self._count_death(member, await member.status())
+                await self._hold_back()
                 await self._replace()
         finally:
             silence.cancel()
@@ -262,7 +267,7 @@ class ApiServers:
         )
 
     async def _replace(self) -> None:
-        """Raises `OctavoError` when it cannot start."""
+        """Raises `OctavoError` when it cannot start and no other answers."""
         if self._lifecycle.state in (State.REFUSING, State.STOPPED, State.FAILED):
             return
         member = await self._spawn()
@@ -276,17 +281,37 @@ class ApiServers:
             return  # it has its turn when it is gone
         except ChannelLostError:
             return
+        except OctavoError as error:
+            if not self.is_answering:
+                raise
+            name, told = member.name.decode(), str(error)
+            log.error("API process cannot start", name=name, error=told)  # noqa: TRY400 - told there
+            return
         log.info("API process replaced", name=member.name.decode(), pid=member.pid)
 
     def _count_death(self, member: Member, status: str) -> None:
         now = time.monotonic()
         log.error("API process ended", name=member.name.decode(), pid=member.pid, status=status)
         self._deaths.append(now)
-        if len(self._deaths) == _MAX_DEATHS and now - self._deaths[0] < _DEATHS_WITHIN_SECONDS:
+        if self._are_many_dying and not self.is_answering:
             raise OctavoError(
                 f"{_MAX_DEATHS} API processes ended within {_DEATHS_WITHIN_SECONDS:g} seconds, the last one "
                 f"by {status}; their log says why."
             )
+
+    @property
+    def _are_many_dying(self) -> bool:
+        within = time.monotonic() - _DEATHS_WITHIN_SECONDS
+        return len(self._deaths) == _MAX_DEATHS and self._deaths[0] > within
+
+    async def _hold_back(self) -> None:
+        """A while, where they die again and again: those that answer have the machine. Not when none does."""
+        if not self._are_many_dying:
+            return
+        log.warning("API processes end again and again", next_start_in_seconds=BACK_OFF_SECONDS)
+        deadline = time.monotonic() + BACK_OFF_SECONDS
+        while self.is_answering and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _on_lost(self, member: Member) -> None:
         self._members.pop(member.name, None)

@@ -119,7 +119,7 @@ class Member:
 
     @property
     def is_answering(self) -> bool:
-        return not self.is_lost and self.listening.done()
+        return not self.is_lost and self.listening.done() and self.listening.exception() is None
 
     @property
     def is_lost(self) -> bool:

@@ -7,7 +7,6 @@ which is observed with every token, lies in an array of ours.
 
 from __future__ import annotations
 
-import mmap
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from octavo.outputs import FinishReason
+from octavo.server.process.api_servers.metric_files import count_in_allocated_files, mapped
 from octavo.server.process.engine_view import EngineView
 from octavo.server.process.exposition import Exposition
 from octavo.server.process.latency_histogram import LatencyHistogram
@@ -38,10 +38,9 @@ def request_metrics(
 ) -> RequestMetrics:
     """Of one API process, which was started with `FOLDER_VARIABLE`. `process` is its name."""
     num_cells = inter_token_latency(model).num_cells
+    count_in_allocated_files()
     path = folder / _CELLS.format(process)
-    path.write_bytes(bytes(_CELL_BYTES * num_cells))
-    with path.open("r+b") as file:
-        cells = memoryview(mmap.mmap(file.fileno(), 0)).cast("d")
+    cells = memoryview(mapped(path, _CELL_BYTES * num_cells)).cast("d")
     return RequestMetrics(model, CollectorRegistry(), has_vllm_names=has_vllm_names, cells=cells)
 
 

@@ -195,7 +195,10 @@ class ApiProcess:
             case Configure():
                 self._configured.set_result(message)
             case Begin():
-                self._begun.set_result(self._begin(message))
+                try:
+                    self._begun.set_result(self._begin(message))
+                except Exception as error:  # told where it is waited for
+                    self._begun.set_exception(error)
             case Report():
                 return self._told()
             case Stop():
