@@ -119,6 +119,13 @@ class EngineDeadError(OctavoError):
     reason: ClassVar[str] = "EngineDead"
 
 
+class ServerEndsError(EngineDeadError):
+    """Nor did it fail: the server was told to end, and what still runs is not waited for any longer."""
+
+    def __init__(self) -> None:
+        super().__init__("The server ends, as it was told to.")
+
+
 START_ERRORS: tuple[type[OctavoError], ...] = (
     InvalidConfigurationError,
     ModelNotFoundError,

@@ -185,14 +185,16 @@ class EngineClient(EngineChannel):
         assert self._death is not None  # noqa: S101 - `_die` sets both
         return self._death
 
-    async def shutdown(self, timeout: float) -> None:
+    async def shutdown(self, timeout: float, why: EngineDeadError | None = None) -> None:
         """Ends the engine process after its current step, or kills it after `timeout` seconds.
 
-        Streams that still wait get `EngineDeadError`. Safe to repeat.
+        Streams that still wait get `why` at once, or how the process ended. Safe to repeat.
         """
         self._is_shutting_down = True
         if self._death is None:
             self._send(Shutdown())
+        if why is not None:
+            self._die(why)
         try:
             async with asyncio.timeout(timeout):
                 await self._process.wait()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from octavo.errors import EngineDeadError, QueueFullError
+from octavo.errors import EngineDeadError, QueueFullError, ServerEndsError
 from octavo.server.http.asgi import IS_FIRST, Receive, Scope, Send
 from octavo.server.http.hosts import default_hosts
 from octavo.server.http.middleware import Middleware
@@ -53,6 +53,7 @@ def call(
         (RuntimeError("secret detail"), 500, "internal_error"),
         (QueueFullError("full", 7), 429, "queue_full"),
         (EngineDeadError("gone"), 503, "server_failed"),
+        (ServerEndsError(), 503, "server_draining"),
     ],
 )
 def test_errors_become_answers_and_are_counted(error: Exception, status: int, code: str) -> None:

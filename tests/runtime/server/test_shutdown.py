@@ -17,6 +17,7 @@ from tests.support.runtime.in_flight import STREAMS, InFlight
 from tests.support.runtime.server_process import ServerProcess, eventually
 
 STREAM = {"model": "demo", "prompt": "hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
+DAY = "86400"
 
 
 def test_sigterm_lets_what_runs_finish(tmp_path: Path) -> None:
@@ -100,7 +101,38 @@ def test_shutdown_timeout_ends_what_does_not_finish(tmp_path: Path) -> None:
             server.send(signal.SIGTERM)
             rest = [line for line in lines if line]
         error = json.loads(rest[-1].removeprefix("data: "))["error"]
-        assert error["type"] == "server_error"
+        assert (error["type"], error["code"]) == ("server_error", "server_draining")
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("grace", ["0", DAY])
+def test_a_second_signal_is_no_failure_to_whoever_is_cut_off(grace: str, tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--drain-grace", grace, "--drain-timeout", DAY) as server:
+        server.wait_ready()
+        with server.faults.slow_steps(), InFlight(server) as running:
+            server.send(signal.SIGTERM)
+            server.wait_for("draining" if grace == DAY else "refusing")
+            server.send(signal.SIGTERM)
+            assert running.failures() == {"server_draining"}
+        assert server.wait() == 0
+
+
+def test_a_second_signal_is_no_failure_with_several_processes_either(tmp_path: Path) -> None:
+    flags = ("--drain-grace", "0", "--drain-timeout", DAY, "--api-server-count", "2")
+    with FaultyServer(tmp_path, *flags) as server:
+        server.wait_ready()
+        url = f"{server.url}/v1/completions"
+        with (
+            server.faults.slow_steps(),
+            httpx.stream("POST", url, json=STREAM, timeout=280) as response,
+        ):
+            lines = response.iter_lines()
+            next(lines)
+            server.send(signal.SIGTERM)
+            server.wait_for("refusing")
+            server.send(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_draining"
         assert server.wait() == 0
 
 
@@ -131,9 +163,6 @@ def test_a_dead_engine_fails_liveness_and_ends_the_server(tmp_path: Path) -> Non
 def ends_of(server: ServerProcess) -> list[str]:
     """Of the streams of which the log tells."""
     return [line["finish_reason"] for line in server.log if line["event"] == "request"]
-
-
-DAY = "86400"
 
 
 @pytest.mark.parametrize(

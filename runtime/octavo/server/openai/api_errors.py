@@ -20,6 +20,7 @@ from octavo.errors import (
     ModelAsleepError,
     OctavoError,
     QueueFullError,
+    ServerEndsError,
     UnsupportedParameterError,
 )
 
@@ -167,6 +168,8 @@ def from_octavo_error(error: OctavoError) -> ApiError:
         )
     if isinstance(error, ModelAsleepError):
         return not_serving("sleeping")
+    if isinstance(error, ServerEndsError):
+        return not_serving("draining")
     if isinstance(error, EngineDeadError):
         return not_serving("failed")
     return ApiError(500, str(error), error_type=SERVER_ERROR, code="internal_error")

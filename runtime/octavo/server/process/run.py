@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from octavo.engine.client import ENGINE_MODULE, EngineClient
-from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError
+from octavo.errors import EngineDeadError, OctavoError, OutOfMemoryError, ServerEndsError
 from octavo.logs import configure_logging
 from octavo.lora_modules import read_lora_modules
 from octavo.owned_folder import OwnedFolder
@@ -125,6 +125,8 @@ class Server:
         self._adapters: ServedAdapters | None = None
         self._ops: Listener | None = None
         self._front: HttpFront | None = None
+        self._end = EngineDeadError("The server failed.")
+        """What requests hear that are left when it ends."""
 
     async def run(self) -> int:
         """Raises `OctavoError` when the start fails or the engine dies."""
@@ -156,6 +158,7 @@ class Server:
                 await _answered(front)
                 raise died.result()
             await self._drain(front, signalled.result(), died)
+            self._end = ServerEndsError()
             return 0
         finally:
             await self._stop(tasks)
@@ -354,9 +357,9 @@ class Server:
         if stuck:
             log.warning("tasks do not end", tasks=[task.get_name() for task in stuck])
         if self._client is not None:
-            await self._client.shutdown(timeout=ENGINE_EXIT_SECONDS)
+            await self._client.shutdown(ENGINE_EXIT_SECONDS, self._end)
             if self._front is not None:
-                self._front.tell_of_death(EngineDeadError("The server ends."))
+                self._front.tell_of_death(self._end)
         if self._front is None:
             self._http_socket.close()
         else:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from octavo.engine.client import EngineClient
-from octavo.errors import EngineDeadError, OctavoError
+from octavo.errors import EngineDeadError, OctavoError, ServerEndsError
 from octavo.owned_folder import OwnedFolder
 from octavo.server.process.api_keys import ApiKeys
 from octavo.server.process.api_servers.accounts import SharedAccounts
@@ -194,7 +194,7 @@ class ApiServers:
 
     def tell_of_death(self, error: EngineDeadError) -> None:
         """The engine ended: whoever waits for it hears why."""
-        self._tell_all(EngineDied(str(error)))
+        self._tell_all(EngineDied(str(error), isinstance(error, ServerEndsError)))
 
     async def watch(self) -> None:
         """Replaces those that die. Raises `OctavoError` when that goes on and on and none answers."""

@@ -110,9 +110,10 @@ class CloseIdle(_Message, frozen=True):
 
 
 class EngineDied(_Message, frozen=True):
-    """Whatever runs fails with this."""
+    """Whatever runs fails with this, or as the server was told to end."""
 
     message: str
+    was_told: bool = False
 
 
 class Stop(_Message, frozen=True):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from octavo.engine.front_client import FrontClient
-from octavo.errors import EngineDeadError, OctavoError, UserError
+from octavo.errors import EngineDeadError, OctavoError, ServerEndsError, UserError
 from octavo.logs import configure_logging
 from octavo.parents_end import end_at_parents_end
 from octavo.server.http.tls import Encryption
@@ -226,7 +226,9 @@ class ApiProcess:
             case CloseIdle() if self._listener is not None:
                 self._listener.close_idle_connections()
             case EngineDied() if self._client is not None:
-                self._client.die(EngineDeadError(message.message))
+                self._client.die(
+                    ServerEndsError() if message.was_told else EngineDeadError(message.message)
+                )
 
     async def _fall_asleep(self) -> Done:
         if self._client is not None:
