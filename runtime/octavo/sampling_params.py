@@ -131,7 +131,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                     f"logit_bias is {self.logit_bias!r:.80}; it must map token ids to numbers.",
                 )
             for token_id, value in self.logit_bias.items():
-                check_number(f"logit_bias[{token_id}]", value, -MAX_BIAS, MAX_BIAS)
+                check_number(f"logit_bias.{token_id}", value, -MAX_BIAS, MAX_BIAS)
         allowed = self.allowed_token_ids
         if allowed is not None and (not allowed or not _all_of(allowed, int)):
             raise InvalidParameterError(

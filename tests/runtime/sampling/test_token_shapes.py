@@ -103,8 +103,8 @@ def test_no_filter_and_no_temperature_brings_a_token_back(data: st.DataObject) -
 @pytest.mark.parametrize(
     ("fields", "parameter", "message"),
     [
-        ({"logit_bias": {1: 101}}, "logit_bias[1]", "[-100, 100]"),
-        ({"logit_bias": {1: float("nan")}}, "logit_bias[1]", "nan"),
+        ({"logit_bias": {1: 101}}, "logit_bias.1", "[-100, 100]"),
+        ({"logit_bias": {1: float("nan")}}, "logit_bias.1", "nan"),
         ({"logit_bias": [1]}, "logit_bias", "map token ids to numbers"),
         ({"logit_bias": {"a": 1}}, "logit_bias", "map token ids to numbers"),
         ({"allowed_token_ids": []}, "allowed_token_ids", "not empty"),

@@ -255,7 +255,7 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
             "structured_outputs",
         ),
         ({"bad_words": [""]}, "bad_words", "words that are not empty"),
-        ({"logit_bias": {"5": 101}}, "logit_bias[5]", "[-100, 100]"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "[-100, 100]"),
         ({"logit_bias": {"five": 1}}, "logit_bias.five", "integer"),
         ({"logit_bias": {"99999": 1}}, "logit_bias", "holds the token id 99999"),
         ({"allowed_token_ids": []}, "allowed_token_ids", "not empty"),

@@ -25,6 +25,7 @@ class Counting:
     def __init__(self, chars_per_token: int) -> None:
         self.chars_per_token = chars_per_token
         self.special_tokens: dict[str, str] = {}
+        self.chat_templates = {"default": ""}
         self.lengths: list[int] = []
         self.added_special: list[bool] = []
 
