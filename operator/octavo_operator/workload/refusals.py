@@ -22,7 +22,7 @@ _PREFIXES = ("(combined from similar events): ", "Error creating: ")
 _BEFORE_ITS_CONDITION = timedelta(seconds=60)
 """How much earlier an Event of a refusal may be than the condition that tells of it: one is written where a
 pod is refused, the other when the controller has done what it could, which webhooks may hold up."""
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Refusal:
 def refusal_of(maker: Manifest, condition: Manifest, events: Sequence[Manifest]) -> Refusal:
     """What the `maker` of objects, which has this condition, is refused for; `events` are of anything."""
     first, since = condition.get("message", ""), time_of(condition)
-    earliest = _LONG_AGO if since is None else since - _BEFORE_ITS_CONDITION
+    earliest = LONG_AGO if since is None else since - _BEFORE_ITS_CONDITION
     uid = maker["metadata"].get("uid", "")
     mine = [each for each in events if each["involvedObject"].get("uid") == uid]
     told = sorted(
@@ -66,4 +66,4 @@ def _seen(event: Manifest) -> datetime:
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     text = next((each for each in times if each), None)
-    return datetime.fromisoformat(text) if text else _LONG_AGO
+    return datetime.fromisoformat(text) if text else LONG_AGO

@@ -9,15 +9,14 @@ refusal of its pods as well: what they are refused for now is in its Events (`re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from octavo_operator.manifest import Manifest, current_conditions, is_owned_by
 from octavo_operator.names import REVISION_LABEL
 from octavo_operator.pods import time_of
-from octavo_operator.workload.refusals import Refusal, refusal_of
+from octavo_operator.workload.refusals import LONG_AGO, Refusal, refusal_of
 
 _NUMBER_ANNOTATION = "deployment.kubernetes.io/revision"
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def is_refused(deployment: Manifest) -> bool:
@@ -62,7 +61,7 @@ def refusal(
     since = datetime.fromisoformat(newest["metadata"]["creationTimestamp"])
     for each in former:
         found = _of_pods(_conditions(each))
-        if found and (time_of(found) or _LONG_AGO) > since and not _has_all(each, pods):
+        if found and (time_of(found) or LONG_AGO) > since and not _has_all(each, pods):
             return refusal_of(each, found, events)
     return None
 

@@ -43,12 +43,6 @@ def _octavo(
         raise typer.Exit
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs a command and exits with its status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(arguments))
-
-
 def run(arguments: list[str]) -> int:
     """The exit status of a command."""
     if arguments == ["--version"]:

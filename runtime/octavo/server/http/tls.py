@@ -20,16 +20,12 @@ _PROTOCOLS = ["http/1.1"]
 class TlsMaterial:
     """Args:
     certificates: The server's, with its chain; in PEM, as all here.
-    authorities: A client's certificate is one that these signed.
-    client_certificates: `ssl.VerifyMode`'s number: whether clients show one.
-    ciphers: As OpenSSL lists them; None leaves the choice to Python.
+    authorities: Clients show a certificate that one of these signed; None: they show none.
     """
 
     certificates: bytes
     key: bytes = field(repr=False)
     authorities: bytes | None = None
-    client_certificates: int = ssl.CERT_NONE
-    ciphers: str | None = None
 
 
 class Encryption:
@@ -52,9 +48,7 @@ def server_context(material: TlsMaterial) -> ssl.SSLContext:
         context.load_cert_chain(certfile, keyfile, password="")
     if material.authorities is not None:
         context.load_verify_locations(cadata=material.authorities.decode("ascii"))
-    context.verify_mode = ssl.VerifyMode(material.client_certificates)
-    if material.ciphers is not None:
-        context.set_ciphers(material.ciphers)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

@@ -3,7 +3,6 @@ those that do not do."""
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +18,11 @@ _LOCKED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """In PEM. With `ca_certs` clients show a certificate that one of these signed, as `cert_reqs` says."""
+    """In PEM. With `ca_certs` clients show a certificate that one of these signed."""
 
     certfile: Path
     keyfile: Path
     ca_certs: Path | None = None
-    cert_reqs: int = ssl.CERT_NONE
-    ciphers: str | None = None
 
     def read(self) -> TlsMaterial:
         """As the files are now. Raises `InvalidConfigurationError`, which tells the option."""
@@ -33,8 +30,6 @@ class TlsFiles:
             _content("ssl_certfile", self.certfile),
             _content("ssl_keyfile", self.keyfile),
             None if self.ca_certs is None else _content("ssl_ca_certs", self.ca_certs),
-            self.cert_reqs,
-            self.ciphers,
         )
 
     def check(self, material: TlsMaterial) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -67,5 +66,4 @@ class TlsOptions:
         """None where no TLS is asked for."""
         if self.ssl_certfile is None or self.ssl_keyfile is None:
             return None
-        cert_reqs = ssl.CERT_NONE if self.ssl_ca_certs is None else ssl.CERT_REQUIRED
-        return TlsFiles(self.ssl_certfile, self.ssl_keyfile, self.ssl_ca_certs, cert_reqs)
+        return TlsFiles(self.ssl_certfile, self.ssl_keyfile, self.ssl_ca_certs)
