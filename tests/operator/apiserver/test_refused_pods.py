@@ -88,13 +88,18 @@ def process(
     assert not running.says("Traceback")
 
 
+def begin_refused(cluster: Cluster, message: str) -> None:
+    """One whose ReplicaSet is refused for this, while its Deployment tells of a quota."""
+    create(cluster.admin, cluster.namespace)
+    cluster.wait_children()
+    add_replica_set(cluster, 1, message)
+    deployments_say(cluster, QUOTA)
+
+
 def test_what_refuses_the_pods_of_the_corrected_spec_is_told(
     cluster: Cluster, process: OperatorProcess
 ) -> None:
-    create(cluster.admin, cluster.namespace)
-    cluster.wait_children()
-    add_replica_set(cluster, 1, QUOTA)
-    deployments_say(cluster, QUOTA)
+    begin_refused(cluster, QUOTA)
     wait_until(lambda: cluster.condition("Ready") == ("False", "QuotaExceeded"))
     before = cluster.children()["Deployment"]["metadata"]["generation"]
     memory = {"spec": {"resources": {"memory": "1Gi"}}}
@@ -118,10 +123,7 @@ def older_rights(admin: Admin) -> Iterator[None]:
 
 @pytest.mark.usefixtures("older_rights", "process")
 def test_without_the_right_the_deployment_s_first_refusal_is_told_as_that(cluster: Cluster) -> None:
-    create(cluster.admin, cluster.namespace)
-    cluster.wait_children()
-    add_replica_set(cluster, 1, POLICY)
-    deployments_say(cluster, QUOTA)
+    begin_refused(cluster, POLICY)
     wait_until(lambda: cluster.condition("Degraded") == ("True", "QuotaExceeded"))
     assert told(cluster, "refused for first, and may be mended")
 
@@ -138,10 +140,7 @@ def refuse(cluster: Cluster, message: str) -> None:
 def test_another_reason_for_the_same_replica_set_is_told(
     cluster: Cluster, process: OperatorProcess
 ) -> None:
-    create(cluster.admin, cluster.namespace)
-    cluster.wait_children()
-    add_replica_set(cluster, 1, QUOTA)
-    deployments_say(cluster, QUOTA)
+    begin_refused(cluster, QUOTA)
     wait_until(lambda: cluster.condition("Ready") == ("False", "QuotaExceeded"))
     assert told(cluster, "no Event says what for now")
     refuse(cluster, POLICY)

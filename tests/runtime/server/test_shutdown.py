@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +20,26 @@ from tests.support.runtime.server_process import ServerProcess, eventually
 
 STREAM = {"model": "demo", "prompt": "hello", "max_tokens": 900, "ignore_eos": True, "stream": True}
 DAY = "86400"
+
+
+@contextmanager
+def begun_stream(server: FaultyServer, timeout: float = 280) -> Iterator[Iterator[str]]:
+    """The lines behind the first of an answer that outlasts the test."""
+    url = f"{server.url}/v1/completions"
+    with (
+        server.faults.slow_steps(),
+        httpx.stream("POST", url, json=STREAM, timeout=timeout) as response,
+    ):
+        lines = response.iter_lines()
+        next(lines)
+        yield lines
+
+
+def last_error(lines: Iterator[str]) -> dict[str, Any]:
+    """Of the last event of a stream that ends."""
+    *_, last = (line for line in lines if line)
+    error: dict[str, Any] = json.loads(last.removeprefix("data: "))["error"]
+    return error
 
 
 def test_sigterm_lets_what_runs_finish(tmp_path: Path) -> None:
@@ -91,16 +113,9 @@ def answers_latecomers(grace_seconds: int) -> bool:
 def test_shutdown_timeout_ends_what_does_not_finish(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--shutdown-grace", "0", "--shutdown-timeout", "0.5") as server:
         server.wait_ready()
-        url = f"{server.url}/v1/completions"
-        with (
-            server.faults.slow_steps(),
-            httpx.stream("POST", url, json=STREAM, timeout=60) as response,
-        ):
-            lines = response.iter_lines()
-            next(lines)
+        with begun_stream(server, timeout=60) as lines:
             server.send(signal.SIGTERM)
-            rest = [line for line in lines if line]
-        error = json.loads(rest[-1].removeprefix("data: "))["error"]
+            error = last_error(lines)
         assert (error["type"], error["code"]) == ("server_error", "server_draining")
         assert server.wait() == 0
 
@@ -121,18 +136,11 @@ def test_a_second_signal_is_no_failure_with_several_processes_either(tmp_path: P
     flags = ("--drain-grace", "0", "--drain-timeout", DAY, "--api-server-count", "2")
     with FaultyServer(tmp_path, *flags) as server:
         server.wait_ready()
-        url = f"{server.url}/v1/completions"
-        with (
-            server.faults.slow_steps(),
-            httpx.stream("POST", url, json=STREAM, timeout=280) as response,
-        ):
-            lines = response.iter_lines()
-            next(lines)
+        with begun_stream(server) as lines:
             server.send(signal.SIGTERM)
             server.wait_for("refusing")
             server.send(signal.SIGTERM)
-            rest = [line for line in lines if line]
-        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_draining"
+            assert last_error(lines)["code"] == "server_draining"
         assert server.wait() == 0
 
 
@@ -209,18 +217,11 @@ def test_an_engine_that_dies_in_a_drain_is_told(tmp_path: Path) -> None:
     flags = ("--drain-grace", "0", "--drain-timeout", DAY)
     with FaultyServer(tmp_path, *flags, OCTAVO_TERMINATION_LOG=str(last_words)) as server:
         server.wait_ready()
-        url = f"{server.url}/v1/completions"
-        with (
-            server.faults.slow_steps(),
-            httpx.stream("POST", url, json=STREAM, timeout=280) as response,
-        ):
-            lines = response.iter_lines()
-            next(lines)
+        with begun_stream(server) as lines:
             server.send(signal.SIGTERM)
             server.wait_for("draining")
             os.kill(server.engine_pid, signal.SIGKILL)
-            rest = [line for line in lines if line]
-        assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "server_failed"
+            assert last_error(lines)["code"] == "server_failed"
         assert server.wait() == 1
     message = json.loads(last_words.read_text())["message"]
     assert message.startswith("The engine process was ended by SIGKILL.")
