@@ -86,7 +86,7 @@ def fastest(weight: PlainWeight) -> Linear:
 def _kernel_linear(weight: PlainWeight) -> Linear | None:
     """One of our own kernels, where one takes the weight and is the fastest."""
     from octavo.kernels.cpu.products.pack_panels import pack  # needs numba
-    from octavo.kernels.cpu.products.panel_linear import PanelLinear
+    from octavo.kernels.cpu.products.panel_linear import PanelLinear, registers_take
     from octavo.kernels.cpu.products.small_linear import SmallLinear
     from octavo.kernels.cpu.products.unpack_panels import has_pair_products
     from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
@@ -96,7 +96,7 @@ def _kernel_linear(weight: PlainWeight) -> Linear | None:
         matrix.dtype is torch.bfloat16
         and takes(matrix, PanelFormat.BFLOAT16)
         and has_pair_products()
-        and not has_matrix_units()
+        and (not has_matrix_units() or registers_take(matrix.shape[1]))
     ):
         return PanelLinear(pack(matrix, PanelFormat.BFLOAT16), matrix.dtype, weight.bias)
     if matrix.numel() <= _MAX_SMALL_ELEMENTS and SmallLinear.takes(matrix):

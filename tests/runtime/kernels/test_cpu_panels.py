@@ -21,6 +21,7 @@ from octavo.kernels.cpu.products.weight_memory import allocate
 from octavo.kernels.cpu.products.weight_panels import PanelFormat, takes
 from octavo.kernels.numba_setup import TARGETS, cpu_flags, x86_target
 from octavo.kernels.reference.weight_only import quantize_int4, quantize_int8
+from tests.support.kernels.exact_products import check, numbers
 from tests.support.kernels.poison import poisoned_memory
 
 CASES = [
@@ -32,10 +33,6 @@ CASES = [
 ]
 
 
-def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def rounded(weight: torch.Tensor, panel_format: PanelFormat) -> torch.Tensor:
     """What the panels stand for."""
     if panel_format is PanelFormat.INT8:
@@ -43,21 +40,6 @@ def rounded(weight: torch.Tensor, panel_format: PanelFormat) -> torch.Tensor:
     if panel_format is PanelFormat.INT4:
         return quantize_int4(weight).dequantize()
     return weight.bfloat16().float()
-
-
-def check(
-    result: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> None:
-    """Sums in float32, in any order, are off by an ulp for each term at most; then the result is rounded."""
-    x, weight = x.double(), weight.double()
-    expected = x @ weight.T
-    summed = x.abs() @ weight.abs().T
-    if bias is not None:
-        expected = expected + bias.double()
-        summed = summed + bias.double().abs()
-    last = 2**-8 if result.dtype is torch.bfloat16 else 2**-23
-    allowed = (weight.shape[1] + 4) * 2**-24 * summed + last * expected.abs()
-    assert ((result.double() - expected).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize(("panel_format", "dtype"), CASES)

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from octavo.config import Quantization
 from octavo.kernels import reference
+from octavo.kernels.cpu.products import panel_linear, unpack_panels
 from octavo.kernels.cpu.products.panel_linear import PanelLinear
 from octavo.kernels.cpu.products.small_linear import SmallLinear
 from octavo.kernels.cpu.products.weight_panels import PanelFormat
@@ -16,7 +17,7 @@ from octavo.layers.projection import Projection
 from octavo.loading import DummyWeights, Placement, WeightSource
 from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
-from octavo.quantization import Scheme, Unquantised, WeightOnly, scheme_for
+from octavo.quantization import Scheme, Unquantised, WeightOnly, scheme_for, unquantised
 from octavo.quantization.forms import AlignedHead, PackedLinear, PlainLinear
 from octavo.quantization.unquantised import _can_pack, fastest
 
@@ -208,3 +209,16 @@ def test_projections_lie_side_by_side_in_the_given_order() -> None:
     weights = source.tensors({"a.weight": (3, 8), "b.weight": (5, 8)})
     expected = torch.cat([F.linear(x, weight) for weight in weights], dim=-1)
     torch.testing.assert_close(linear(x), expected)
+
+
+@pytest.mark.parametrize(("is_granted", "depth"), [(True, 64), (True, 72), (False, 64)])
+def test_weights_in_bfloat16_are_torchs_where_only_torch_has_amx(
+    monkeypatch: pytest.MonkeyPatch, is_granted: bool, depth: int
+) -> None:
+    """Of a CPU with AMX: panels without its registers take a prompt several times as long."""
+    if not unpack_panels.has_pair_products():
+        pytest.skip("a CPU without AVX512-BF16")
+    monkeypatch.setattr(unquantised, "has_matrix_units", lambda: True)
+    monkeypatch.setattr(panel_linear, "multiplies_by_registers", lambda: is_granted)
+    form = plain(torch.ones(80, depth, dtype=torch.bfloat16))
+    assert isinstance(form, PanelLinear) is (is_granted and depth % 32 == 0)

@@ -31,6 +31,7 @@ def emulated_tiles() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("load", "store", "clear", "add_products"):
             patch.setattr(tiles, name, getattr(registers, name))
+        patch.setattr(tiles, "ask_for", lambda builder, address: None)
         for name in ("_configure", "_release"):
             patch.setattr(tiles, name, lambda builder: None)
         yield

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from octavo.kernels.cpu.attention import prefill_layout as layouts
-from octavo.kernels.cpu.attention.amx_tile import STEP, WIDTH, make_amx_tile
 from octavo.kernels.cpu.attention.prefill_form import BLOCK, Form
 from octavo.kernels.cpu.compiling import vector as v
+from octavo.kernels.cpu.compiling.amx_tile import STEP, WIDTH, make_amx_tile
 from octavo.kernels.cpu.compiling.jit import part
 
 _KEYS = 2 * STEP

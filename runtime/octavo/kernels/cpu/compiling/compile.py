@@ -28,6 +28,7 @@ _MODULES = (
     "products.pack_panels",
     "products.panel_products",
     "products.panel_rows",
+    "products.register_products",
     "products.small_linear",
     "rms_norm",
     "sampling.long_rows",

@@ -62,6 +62,11 @@ def add_products(builder: Any, total: int, a: int, b: int) -> None:
     _emit(builder, f"tdpbf16ps %tmm{b}, %tmm{a}, %tmm{total}")
 
 
+def ask_for(builder: Any, address: Any) -> None:
+    """Has the line at `address` fetched into the second cache; it may lie beyond all that is there."""
+    _emit(builder, "prefetcht1 ($0)", address)
+
+
 def _configure(builder: Any) -> None:
     shape = ir.Constant(ir.VectorType(_I8, 64), list(palette()))
     place = builder.alloca(shape.type)
