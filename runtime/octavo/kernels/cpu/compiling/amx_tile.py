@@ -23,14 +23,11 @@ STEP = tiles.ROW_ELEMENTS
 
 _I8, _I64 = ir.IntType(8), ir.IntType(64)
 _ELEMENT = 4  # bytes
-_LINE = 64  # bytes
 _PANEL_ROW = _I64(_ELEMENT * WIDTH)
 _ROWS_AT, _COLUMNS_AT = 4, 6  # registers
 
 
-def make_amx_tile(
-    registers: int, *, adds: bool, is_packed: bool = False, asks: bool = False
-) -> Any:
+def make_amx_tile(registers: int, *, adds: bool, is_packed: bool = False, asks: int = 0) -> Any:
     """`tile(x, panel, depth, out)`: `out[r] = x[r] @ panel`, or `out[r] + x[r] @ panel` if it `adds`, for one
     or two `registers` of sixteen rows and a panel of 32 queries.
 
@@ -39,8 +36,8 @@ def make_amx_tile(
 
     Args:
         is_packed: `x` is `[depth / STEP, rows, STEP]` pairs.
-        asks: `panel` is (pointer, place, a place from which on memory is asked for meanwhile, how many cache
-            lines of it in each turn of the loop).
+        asks: `panel` is (pointer, place, a place from which on memory is asked for meanwhile, how many times
+            so many bytes of it in each turn of the loop). Of 128 CPUs fetch the second line by themselves.
     """
     steps = tiles.ROWS * registers if is_packed else 1
 
@@ -67,7 +64,7 @@ class _Loop:
     registers: int
     adds: bool
     row_step: int
-    asks: bool
+    asks: int
 
 
 def _emit(builder: Any, form: _Loop, operands: Any) -> None:
@@ -92,7 +89,7 @@ def _emit(builder: Any, form: _Loop, operands: Any) -> None:
             tiles.clear(builder, register)
     with cgutils.for_range(builder, builder.sdiv(depth, _I64(STEP))) as loop:
         if form.asks:
-            _ask(builder, _bytes(builder, panel[0], panel[2]), loop.index, panel[3])
+            _ask(builder, _bytes(builder, panel[0], panel[2]), loop.index, panel[3], form.asks)
         pairs = _sixteen(builder, columns, loop.index, 0)
         for column in range(2):
             place = builder.gep(pairs, [_I64(64 * column)])
@@ -106,10 +103,10 @@ def _emit(builder: Any, form: _Loop, operands: Any) -> None:
         tiles.store(builder, register, place, _PANEL_ROW)
 
 
-def _ask(builder: Any, start: Any, turn: Any, lines: Any) -> None:
-    first = builder.mul(turn, lines)
-    with cgutils.for_range(builder, lines) as line:
-        at = builder.mul(builder.add(first, line.index), _I64(_LINE))
+def _ask(builder: Any, start: Any, turn: Any, count: Any, size: int) -> None:
+    first = builder.mul(turn, count)
+    with cgutils.for_range(builder, count) as loop:
+        at = builder.mul(builder.add(first, loop.index), _I64(size))
         tiles.ask_for(builder, builder.gep(start, [at]))
 
 

@@ -30,8 +30,11 @@ _GROUP = 32
 _HALF = 16
 _CHUNK = 128
 """Pairs of a panel that stay in the first cache while a block's groups take their turns."""
-_TURN_LINES = STEP * WIDTH * 4 // 64
-"""Cache lines that a turn of a tile's loop reads of a panel."""
+_TURN_BYTES = STEP * WIDTH * 4
+"""That a turn of a tile's loop reads of a panel."""
+_LINE_BYTES = 64
+_AHEAD = 2048
+"""How far behind what is read a group that takes a panel alone asks for more: elements, 8 KB."""
 _LEAST_ASKING_GROUPS = 4
 """Fewer take less time than memory does: what reads ahead by itself does it better."""
 _LINE = 16
@@ -90,7 +93,7 @@ def _make_multiply_groups() -> Any:
     groups, a chunk after another. `results` is (sums, and `factors` and `target` of `make_share`)."""
     first_tile, next_tile = (make_amx_tile(2, adds=adds, is_packed=True) for adds in (False, True))
     first_asking_tile, next_asking_tile = (
-        make_amx_tile(2, adds=adds, is_packed=True, asks=True) for adds in (False, True)
+        make_amx_tile(2, adds=adds, is_packed=True, asks=_LINE_BYTES) for adds in (False, True)
     )
 
     @part
@@ -99,7 +102,7 @@ def _make_multiply_groups() -> Any:
     ) -> None:
         sums, last_factors, target = results
         groups = (rows[1] - rows[0] + _GROUP - 1) // _GROUP
-        lines = (_TURN_LINES + groups - 1) // groups
+        asks = (_TURN_BYTES // _LINE_BYTES + groups - 1) // groups
         for first in range(0, pairs, _CHUNK):
             n = min(_CHUNK, pairs - first)
             chunk_at = at + first * WIDTH
@@ -109,12 +112,12 @@ def _make_multiply_groups() -> Any:
                 x = (packed, (first * groups + group * n) * _GROUP, STEP)
                 own = (sums, group * _GROUP * WIDTH)
                 if groups >= _LEAST_ASKING_GROUPS and asked_at < asked_end:
-                    asking = (panels, chunk_at, asked_at, lines)
+                    asking = (panels, chunk_at, asked_at, asks)
                     if first == 0:
                         first_asking_tile(x, asking, n, own)
                     else:
                         next_asking_tile(x, asking, n, own)
-                    asked_at += n // STEP * lines * _LINE
+                    asked_at += n // STEP * asks * _LINE
                 elif first == 0:
                     first_tile(x, (panels, chunk_at), n, own)
                 else:
@@ -130,9 +133,8 @@ def _make_multiply_groups() -> Any:
 def _make_piece() -> Any:
     """See `make_share`; `factors` is (those of `finish`, sums, rows that were copied, whose they are)."""
     alone_tile = make_amx_tile(1, adds=False)
-    half_tile, group_tile = (
-        make_amx_tile(registers, adds=False, is_packed=True) for registers in (1, 2)
-    )
+    half_tile = make_amx_tile(1, adds=False, is_packed=True)
+    group_tile = make_amx_tile(2, adds=False, is_packed=True, asks=2 * _LINE_BYTES)
     multiply_groups = _make_multiply_groups()
 
     @part
@@ -154,7 +156,8 @@ def _make_piece() -> Any:
         elif count <= _HALF:
             half_tile((packed, 0, STEP), panel, pairs, target_of_sums)
         elif count <= _GROUP:
-            group_tile((packed, 0, STEP), panel, pairs, target_of_sums)
+            asking = (panels, panel_at, panel_at + _AHEAD, _TURN_BYTES // (2 * _LINE_BYTES))
+            group_tile((packed, 0, STEP), asking, pairs, target_of_sums)
         else:
             multiply_groups(rows, packed, panels, panel_at, pairs, (sums, last_factors, target))
             return
