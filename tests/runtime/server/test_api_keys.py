@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,18 +27,23 @@ class SecretVolume:
         self._version = 0
 
     def publish(self, **files: str) -> None:
+        self.change(**files)
+        for name in files:
+            if not (self.folder / name).is_symlink():
+                (self.folder / name).symlink_to(f"..data/{name}")
+        for link in self.folder.iterdir():
+            if not link.exists():
+                link.unlink()
+
+    def change(self, **files: str) -> None:
+        """Its first step, before new files' links are made and old ones' are taken away."""
         self._version += 1
         version = self.folder / f"..{self._version}"
         version.mkdir()
         for name, text in files.items():
             (version / name).write_text(text)
-            if not (self.folder / name).is_symlink():
-                (self.folder / name).symlink_to(f"..data/{name}")
         (self.folder / "..new").symlink_to(version.name)
         (self.folder / "..new").replace(self.folder / "..data")
-        for link in self.folder.iterdir():
-            if not link.exists():
-                link.unlink()
 
 
 def names(path: Path) -> list[str]:
@@ -65,6 +71,30 @@ def test_a_folder_holds_a_key_for_each_file_and_nothing_of_the_kubelet_s(tmp_pat
     assert names(volume.folder) == ["blue", "red", "red:2"]
     volume.publish(red="r3")
     assert names(volume.folder) == ["red"]
+
+
+def test_a_mounted_secret_is_read_as_one_state_in_the_midst_of_its_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = SecretVolume(tmp_path / "volume")
+    volume.publish(blue="k1", red="k2")
+    volume.change(green="k1", red="k2")
+    assert names(volume.folder) == ["green", "red"]
+    volume.publish(green="k1", red="k2")
+    before, read = (volume.folder / "..data").resolve(), api_keys._keys_in
+
+    def overtaken(file: Path, path: Path) -> list[tuple[api_keys.Key, str]]:
+        """By the kubelet, which takes the old state away after the change."""
+        if before.exists():
+            volume.publish(grey="k1", red="k2")
+            shutil.rmtree(before)
+        return read(file, path)
+
+    monkeypatch.setattr(api_keys, "_keys_in", overtaken)
+    assert names(volume.folder) == ["grey", "red"]
+    volume.publish(red="k2", teal="k2")
+    with pytest.raises(InvalidConfigurationError, match=f"of {volume.folder}/teal"):
+        read_keys(volume.folder)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import asyncio
 import codecs
 import hashlib
 import hmac
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,14 +126,18 @@ def read_keys(path: Path) -> list[Key]:
 
     A key is named after its file; the second of a file `a` is `a:2`. Raises `InvalidConfigurationError`.
     """
-    try:
-        names = sorted(path.iterdir()) if path.is_dir() else [path]
-        files = [each for each in names if each == path or _holds_keys(each)]
-        found = [each for file in files for each in _keys_in(file)]
-    except OSError as error:
-        raise InvalidConfigurationError(
-            f"api_key_file: {error.filename or path} cannot be read ({error.strerror})."
-        ) from None
+    while True:
+        state = _state(path)
+        try:
+            found = [each for file in _files(state) for each in _keys_in(file, path)]
+            break
+        except OSError as error:
+            if _state(path) != state:
+                continue  # the kubelet took away what was being read: there is newer
+            name = str(error.filename or path).replace(str(state), str(path))
+            raise InvalidConfigurationError(
+                f"api_key_file: {name} cannot be read ({error.strerror})."
+            ) from None
     places: dict[bytes, str] = {}
     for key, place in found:
         if (first := places.setdefault(key.digest, place)) != place:
@@ -143,6 +148,21 @@ def read_keys(path: Path) -> list[Key]:
     return [key for key, _ in found]
 
 
+def _state(path: Path) -> Path:
+    """Where to read. Of a folder that the kubelet fills: the one that its link shows at present, which holds
+    all files of one state. Those outside lead there one by one, and are made and taken away after the change,
+    so that a key whose entry got another name would be in none of them meanwhile.
+    """
+    link = path / "..data"
+    return Path(os.path.realpath(link)) if os.path.isdir(link) else path  # noqa: PTH112 (never raises)
+
+
+def _files(state: Path) -> list[Path]:
+    if not state.is_dir():
+        return [state]
+    return [each for each in sorted(state.iterdir()) if _holds_keys(each)]
+
+
 def _holds_keys(file: Path) -> bool:
     """Of a folder's: no hidden one, among which are the links by which the kubelet changes all files at once,
     and no backup of an editor's (`a~`, `#a#`), which would keep a key that was taken out. No entry of a
@@ -151,39 +171,40 @@ def _holds_keys(file: Path) -> bool:
     return not file.name.startswith((".", "#")) and not file.name.endswith("~") and file.is_file()
 
 
-def _keys_in(file: Path) -> list[tuple[Key, str]]:
-    """Each with its place, for messages."""
-    text = _text(file)
+def _keys_in(file: Path, path: Path) -> list[tuple[Key, str]]:
+    """Each with its place, for messages, in which the file is where it was asked for."""
+    shown = path if file == path else path / file.name
+    text = _text(file, shown)
     if text.lstrip().startswith(("{", "[")):
         keys = [
             Key(entry.name or _name(file, number), _digest(entry.key), entry.limits)
-            for number, entry in enumerate(read_entries(text, str(file)), 1)
+            for number, entry in enumerate(read_entries(text, str(shown)), 1)
         ]
     else:
         keys = [
             Key(_name(file, number), _digest(key)) for number, key in enumerate(text.split(), 1)
         ]
-    return [(key, f"{key.name} (entry {number} of {file})") for number, key in enumerate(keys, 1)]
+    return [(key, f"{key.name} (entry {number} of {shown})") for number, key in enumerate(keys, 1)]
 
 
 def _name(file: Path, number: int) -> str:
     return file.name if number == 1 else f"{file.name}:{number}"
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, shown: Path) -> str:
     if file.exists() and not file.is_file():
         raise InvalidConfigurationError(
-            f"api_key_file: {file} is no regular file, which could be read again."
+            f"api_key_file: {shown} is no regular file, which could be read again."
         )
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise InvalidConfigurationError(f"api_key_file: {file} is larger than {MAX_BYTES} bytes.")
+        raise InvalidConfigurationError(f"api_key_file: {shown} is larger than {MAX_BYTES} bytes.")
     text = content.removeprefix(codecs.BOM_UTF8).decode("ascii", "replace")
     if not all(each.isascii() and (each.isprintable() or each.isspace()) for each in text):
         # What a header cannot carry would be a key that nobody can send.
         raise InvalidConfigurationError(
-            f"api_key_file: {file} holds characters that are not printable ASCII."
+            f"api_key_file: {shown} holds characters that are not printable ASCII."
         )
     return text
 
