@@ -21,6 +21,7 @@ from octavo.loading.content import content_of
 from octavo.loading.headers import TensorHeader
 from octavo.loading.progress import ByteCount, Tell
 from octavo.model_sources.bucket import bucket_headers, download_from_bucket
+from octavo.model_sources.environment import BUCKET, HUB, clean_environment
 from octavo.model_sources.hub import commit_of, download_from_hub, hub_headers
 from octavo.model_sources.names import (
     GGUF,
@@ -71,6 +72,7 @@ def resolve(
         return _builtin(source)
     if isinstance(source, LocalModel):
         return _local(source)
+    clean_environment(model, HUB if isinstance(source, HubModel) else BUCKET)
     count = ByteCount(tell)
     if isinstance(source, HubModel):
         with _telling_of_folders(model):
@@ -104,11 +106,13 @@ def described(
     """
     source = parse(model, revision=revision)
     if isinstance(source, HubModel):
+        clean_environment(model, HUB)
         with _telling_of_folders(model):
             folder = download_from_hub(source, download_dir, ByteCount(None), is_description=True)
             headers = hub_headers(source, folder)
         yield Description(folder, headers)
     elif isinstance(source, BucketModel):
+        clean_environment(model, BUCKET)
         # Under its final name a folder is complete, so this one has a place of its own.
         with tempfile.TemporaryDirectory() as place:
             folder = download_from_bucket(source, Path(place), ByteCount(None), is_description=True)

@@ -135,8 +135,8 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def environment(
     tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> pytest.MonkeyPatch:
-    """Of one who has a key: nothing of the person's own may leak in."""
+) -> Iterator[pytest.MonkeyPatch]:
+    """Of one who has a key: nothing of the person's own may leak in, nor the server's client out."""
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -150,7 +150,8 @@ def environment(
     }.items():
         monkeypatch.setenv(name, value)
     S3FileSystem.clear_instance_cache()  # with the keys that they found
-    return monkeypatch
+    yield monkeypatch
+    S3FileSystem.clear_instance_cache()
 
 
 def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickle(
@@ -183,10 +184,30 @@ def test_a_model_is_fetched_from_a_bucket_whole_and_without_copies_code_or_pickl
 
 
 @pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"]
+)
+@pytest.mark.parametrize(("before", "behind"), [("", "\n"), ("\ufeff", "\r\n")])
+def test_what_a_secret_made_of_a_file_has_around_its_value_stands_in_no_way(
+    tmp_path: Path,
+    environment: pytest.MonkeyPatch,
+    octavo: Called,
+    name: str,
+    before: str,
+    behind: str,
+) -> None:
+    values = {"AWS_SESSION_TOKEN": "octavo-test-token", "AWS_DEFAULT_REGION": "eu-central-1"}
+    value = os.environ.get(name) or values[name]
+    environment.setenv(name, f"{before}{value}{behind}")
+    done = octavo("fetch", "s3://octavo-models/models/tiny", "--to", str(tmp_path / "to"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
     ("model", "key", "reason", "words"),
     [
         ("s3://octavo-models/models/tiny", "", "DownloadFailed", "no AWS credentials"),
         ("s3://octavo-models/models/tiny", "wrong", "DownloadFailed", "Access Key Id does not"),
+        ("s3://octavo-models/models/tiny", "wr\nong", "DownloadFailed", "AWS_ACCESS_KEY_ID holds"),
         ("s3://octavo-models/models/absent", KEY_ID, "ModelNotFound", "does not exist"),
         ("s3://octavo-models/models/empty", KEY_ID, "ModelNotFound", "no config.json"),
         ("s3://octavo-absent/models/tiny", KEY_ID, "ModelNotFound", "does not exist"),
