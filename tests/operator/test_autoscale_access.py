@@ -84,6 +84,13 @@ def test_without_them_nothing_is_sent() -> None:
     assert set(server.seen) == {(None, None)}
 
 
+@pytest.mark.parametrize("content", [b"secret\r\n", b"\xef\xbb\xbfsecret\n"])
+def test_what_editors_put_around_a_token_is_no_part_of_it(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    assert Access(bearer_token_file=str(file)).headers() == {"Authorization": "Bearer secret"}
+
+
 @pytest.mark.parametrize("content", [b"", b"se\ncret", "sécret".encode(), b"se\x00cret"])
 def test_a_token_that_no_header_carries_is_refused_and_not_told(
     tmp_path: Path, content: bytes
@@ -128,6 +135,12 @@ def test_a_certificate_is_taken_of_the_authority_that_is_named_and_of_no_other(
             await asked(client)
         trusted.write_bytes(certificate.read_bytes())
         await asked(client)
+        trusted.write_bytes(other.read_bytes())  # while the connection is open
+        with pytest.raises(LoadError, match="certificate verify failed"):
+            await asked(client)
+        trusted.unlink()
+        with pytest.raises(LoadError, match=r"ca\.crt cannot be read: No such file"):
+            await asked(client)
 
     server.run(Access(ca_file=str(trusted)), rotate)
     assert len(server.seen) == 2, "nothing was asked before the certificate was known"

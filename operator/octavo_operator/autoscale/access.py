@@ -6,6 +6,7 @@ Secret; it reads them anew, because tokens and authorities are rotated.
 
 from __future__ import annotations
 
+import codecs
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,15 @@ class Access:
             headers["Authorization"] = f"Bearer {_token(Path(self.bearer_token_file))}"
         return headers
 
+    def authorities(self) -> bytes:
+        """The certificates as they are now, to tell whether they have changed. Raises LoadError."""
+        try:
+            return Path(self.ca_file).read_bytes() if self.ca_file else b""
+        except OSError as error:
+            raise LoadError(
+                f"the certificates in {self.ca_file} cannot be read: {error.strerror}"
+            ) from None
+
     def tls(self) -> ssl.SSLContext:
         """Raises LoadError where the certificates cannot be read."""
         try:
@@ -49,7 +59,7 @@ AS_EVERYBODY = Access()
 
 def _token(file: Path) -> str:
     try:
-        token = file.read_text(encoding="ascii").strip()
+        token = file.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii").strip()
     except OSError as error:
         raise LoadError(f"the token in {file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -40,6 +40,8 @@ class Prometheus:
         self._max_age_seconds = max_age_seconds
         self._access = access
         self._session: aiohttp.ClientSession | None = None
+        self._authorities = b""
+        """Those that the session trusts."""
 
     async def snapshot(self, wall_time: float, steady_time: float) -> Snapshot:
         times = _series(await self._query(_TIMES_QUERY, wall_time))
@@ -53,7 +55,11 @@ class Prometheus:
             self._session = None
 
     async def _query(self, query: str, wall_time: float) -> Any:
+        authorities = self._access.authorities()
+        if authorities != self._authorities:
+            await self.close()  # an open connection would outlive the authority that vouched for it
         if self._session is None:
+            self._authorities = authorities
             connector = aiohttp.TCPConnector(ssl=self._access.tls())
             self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
         headers = self._access.headers()
