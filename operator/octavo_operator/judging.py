@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from octavo_operator import claims, images
+from octavo_operator import admission, claims, images
 from octavo_operator.api.conditions import Reason
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import ineffective_fields
@@ -114,6 +114,9 @@ class Judge:
                 context.pods,
                 self._overruled.remark(key),
                 images.difference(seen),
+                admission.difference(
+                    {each.leader.name: each.leader.admitted for each in seen.ready_current}
+                ),
                 decided.preempted,
             ),
         )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from octavo_operator.admission import admitted
 from octavo_operator.api.conditions import RUNTIME_REASONS, Reason
 from octavo_operator.crashes import crash
 from octavo_operator.findings import Finding, shortened
@@ -116,6 +117,8 @@ class PodView:
     """As its class has it: the scheduler takes pods of a lower one away for it."""
     is_preempted: bool = False
     """Whether the scheduler took it away for one of a higher priority."""
+    admitted: Mapping[str, str] = field(default_factory=dict)
+    """What the cluster's admission may have set."""
     progress: str = ""
     """How far it has come with that, where it told; it says more than `phase_text`."""
 
@@ -177,6 +180,7 @@ def view(pod: Manifest, gpu_resource: str, now: datetime) -> PodView:
         refused=_refused(status),
         priority=int(pod.get("spec", {}).get("priority", 0)),
         is_preempted=_is_preempted(conditions.get("DisruptionTarget", {})),
+        admitted=admitted(pod),
     )
 
 
