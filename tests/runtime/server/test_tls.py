@@ -10,7 +10,7 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -56,13 +56,55 @@ def test_a_client_is_let_in_by_the_certificate_of_an_authority(tmp_path: Path) -
         for cert, key in ((None, None), (stranger, stranger_key)):
             with pytest.raises(httpx.TransportError):
                 ask(cert, key)
-        with pytest.raises(httpx.TransportError):  # no plain HTTP beside it
-            httpx.get(f"http{process.url.removeprefix('https')}/v1/models", timeout=60)
+        plain = f"http{process.url.removeprefix('https')}/v1/models"
+        assert httpx.get(plain, timeout=60).status_code == 400
         assert process.probe("livez").status_code == 200  # the ops port has none
 
 
 def files_of(cert: Path | None, key: Path | None, ca: Path | None = None) -> TlsFiles | None:
     return TlsOptions(ssl_certfile=cert, ssl_keyfile=key, ssl_ca_certs=ca).files
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ssl_cert_reqs": "1"}, "ssl_cert_reqs is 1 and ssl_ca_certs is not given"),
+        ({"ssl_cert_reqs": "required"}, "ssl_cert_reqs is required and ssl_ca_certs is not given"),
+        ({"ssl_cert_reqs": "3"}, "ssl_cert_reqs is '3'; use 0, none, 1, optional, 2 or required."),
+        ({"ssl_cert_reqs": "0", "ssl_certfile": None}, "ssl_keyfile is given and ssl_certfile is"),
+        (
+            {"ssl_ciphers": "nothing"},
+            "ssl_ciphers is 'nothing', by which OpenSSL selects no cipher",
+        ),
+        ({"ssl_ciphers": ""}, "ssl_ciphers is '', by which OpenSSL selects no cipher"),
+        ({"ssl_ciphers": "a\0b"}, "by which OpenSSL selects no cipher"),
+        ({"ssl_ciphers": "TLS_AES_128_GCM_SHA256"}, "those of TLS 1.3 are on without being named"),
+        (
+            {"ssl_ciphers": "ECDHE+AESGCM", "ssl_certfile": None, "ssl_keyfile": None},
+            "ssl_ciphers is given and ssl_certfile is not",
+        ),
+    ],
+)
+def test_what_goes_with_no_file_and_ciphers_that_there_are_not_are_refused(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidConfigurationError) as told:
+        TlsOptions(**{"ssl_certfile": Path("a"), "ssl_keyfile": Path("b"), **given})
+    assert message in str(told.value)
+
+
+def test_clients_need_a_certificate_where_authorities_are_given_unless_told_otherwise() -> None:
+    def mode(**given: Any) -> ssl.VerifyMode:
+        files = TlsOptions(ssl_certfile=Path("a"), ssl_keyfile=Path("b"), **given).files
+        assert files is not None
+        return files.client_certificates
+
+    given = {"ssl_ca_certs": Path("c")}
+    assert (mode(), mode(**given)) == (ssl.CERT_NONE, ssl.CERT_REQUIRED)
+    assert mode(ssl_cert_reqs="none") is ssl.CERT_NONE
+    for spellings, meant in (("0 none", 0), ("1 optional", 1), ("2 required", 2)):
+        for spelling in spellings.split():
+            assert mode(**given, ssl_cert_reqs=spelling) == meant
 
 
 def told_of(*given: Path | None) -> str:

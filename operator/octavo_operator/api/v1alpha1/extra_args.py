@@ -61,6 +61,8 @@ REFUSED: dict[str, str] = {
     "--ssl-certfile": _TLS,
     "--ssl-keyfile": _TLS,
     "--ssl-ca-certs": _TLS,
+    "--ssl-cert-reqs": _TLS,
+    "--ssl-ciphers": _TLS,
     "--enable-ssl-refresh": _TLS,
     "--no-enable-ssl-refresh": _TLS,
     "--nnodes": _NODES,

@@ -20,12 +20,16 @@ _PROTOCOLS = ["http/1.1"]
 class TlsMaterial:
     """Args:
     certificates: The server's, with its chain; in PEM, as all here.
-    authorities: Clients show a certificate that one of these signed; None: they show none.
+    authorities: Who signs clients' certificates; None: no client is asked for one.
+    client_certificates: Whether they are asked for one, and must show it.
+    ciphers: Of TLS 1.2, as OpenSSL lists them; None: its own choice.
     """
 
     certificates: bytes
     key: bytes = field(repr=False)
     authorities: bytes | None = None
+    client_certificates: ssl.VerifyMode = ssl.CERT_NONE
+    ciphers: str | None = None
 
 
 class Encryption:
@@ -48,7 +52,9 @@ def server_context(material: TlsMaterial) -> ssl.SSLContext:
         context.load_cert_chain(certfile, keyfile, password="")
     if material.authorities is not None:
         context.load_verify_locations(cadata=material.authorities.decode("ascii"))
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = material.client_certificates
+    if material.ciphers is not None:
+        context.set_ciphers(material.ciphers)
     return context
 
 

@@ -3,6 +3,7 @@ those that do not do."""
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,18 @@ _LOCKED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """In PEM. With `ca_certs` clients show a certificate that one of these signed."""
+    """In PEM, with what goes with them.
+
+    Args:
+        ca_certs: Who signs clients' certificates.
+        client_certificates, ciphers: As `TlsMaterial` has them.
+    """
 
     certfile: Path
     keyfile: Path
     ca_certs: Path | None = None
+    client_certificates: ssl.VerifyMode = ssl.CERT_NONE
+    ciphers: str | None = None
 
     def read(self) -> TlsMaterial:
         """As the files are now. Raises `InvalidConfigurationError`, which tells the option."""
@@ -30,6 +38,8 @@ class TlsFiles:
             _content("ssl_certfile", self.certfile),
             _content("ssl_keyfile", self.keyfile),
             None if self.ca_certs is None else _content("ssl_ca_certs", self.ca_certs),
+            self.client_certificates,
+            self.ciphers,
         )
 
     def check(self, material: TlsMaterial) -> None:
