@@ -13,11 +13,14 @@ from collections.abc import Callable
 
 import structlog
 
-from octavo.server.http.tls import Encryption
+from octavo.server.http.handshakes import Handshakes
+from octavo.server.http.sockets import most_connections
 
 log = structlog.get_logger("octavo.server")
 
 _PAUSE_SECONDS = 1.0
+# Beside those that are open: so many are told that there are too many.
+_TOLD = 64
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -27,7 +30,8 @@ class Acceptor:
     Args:
         bound: Closed with the acceptor.
         new_protocol: Of each connection.
-        encryption: None serves plain text.
+        num_open: How many connections are open, those that are being opened left out.
+        handshakes: None serves plain text.
         at_once: As many in one turn at most. Where several processes share the socket, few: who is not busy
             should take the others.
     """
@@ -36,7 +40,8 @@ class Acceptor:
         self,
         bound: socket.socket,
         new_protocol: Callable[[], asyncio.Protocol],
-        encryption: Encryption | None,
+        num_open: Callable[[], int],
+        handshakes: Handshakes | None,
         *,
         backlog: int,
         at_once: int,
@@ -44,7 +49,8 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._bound = bound
         self._new_protocol = new_protocol
-        self._encryption = encryption
+        self._num_open = num_open
+        self._handshakes = handshakes
         self._at_once = at_once
         self._opening: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
@@ -70,7 +76,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(self._at_once):
             try:
-                accepted, _address = self._bound.accept()
+                accepted, address = self._bound.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:  # it hung up again
@@ -80,22 +86,34 @@ class Acceptor:
                     raise
                 self._pause(error)
                 return
+            if self._is_full:
+                accepted.close()
+                continue
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = self._loop.create_task(self._open(accepted))
+            task = self._loop.create_task(self._open(accepted, address))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _open(self, accepted: socket.socket) -> None:
+    @property
+    def _is_full(self) -> bool:
+        """Handshakes wait for their clients, who may open more than the process has files for."""
+        if self._handshakes is None:
+            return False
+        return len(self._opening) + self._num_open() >= most_connections() + _TOLD
+
+    async def _open(self, accepted: socket.socket, address: object) -> None:
         try:
-            await self._loop.connect_accepted_socket(
-                self._new_protocol,
-                accepted,
-                ssl=None if self._encryption is None else self._encryption.context,
-            )
+            if self._handshakes is not None:
+                await self._handshakes.open(accepted, address)
+            else:
+                await self._loop.connect_accepted_socket(self._new_protocol, accepted)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             log.debug("a connection was not opened", error=str(error))
             accepted.close()
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
 
     def _pause(self, error: OSError) -> None:
         """Else the loop would turn without end: the connection still waits."""

@@ -13,7 +13,9 @@ import uvicorn
 from octavo.server.http.acceptor import Acceptor
 from octavo.server.http.asgi import AsgiApp
 from octavo.server.http.connection import Connection
+from octavo.server.http.handshakes import Handshakes
 from octavo.server.http.tls import Encryption
+from octavo.server.http.unencrypted import Unencrypted
 
 # Longer than the keep-alive of clients and load balancers, so that they close first and no request
 # meets a connection that is just being closed.
@@ -138,15 +140,21 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _accept(self, bound: socket.socket) -> Acceptor:
-        config = self.config
+        config, connections = self.config, self.server_state.connections
 
-        def new_connection() -> asyncio.Protocol:
-            return Connection(config, self.server_state, self.lifespan.state)
+        def new_connection(kind: type[Connection] = Connection) -> asyncio.Protocol:
+            return kind(config, self.server_state, self.lifespan.state)
 
+        handshakes = None
+        if self._encryption is not None:
+            handshakes = Handshakes(
+                self._encryption, new_connection, lambda: new_connection(Unencrypted)
+            )
         return Acceptor(
             bound,
             new_connection,
-            self._encryption,
+            lambda: len(connections),
+            handshakes,
             backlog=config.backlog,
             at_once=self._accepts_at_once,
         )
