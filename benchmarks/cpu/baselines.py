@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cpu.models import BenchmarkModel, GGUFTypes
+from benchmarks.cpu.models import BenchmarkModel, GGUFTypes, peers_dtype
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -154,7 +154,7 @@ def openvino_baseline(model: BenchmarkModel, python: Path, threads: int, work: P
         "openvino",
         [str(python), "-m", "benchmarks.cpu.openvino_baseline", str(model.folder)]
         + ["dummy" if model.dummy_weights else "real", str(work / f"{model.name}-openvino")]
-        + [str(threads), str(max(model.concurrencies))],
+        + [str(threads), str(max(model.concurrencies)), peers_dtype()],
         work / f"openvino-{model.name}.log",
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import octavo.builtin
 from benchmarks.cpu.stored_checkpoints import Checkpoint, write_checkpoint
+from octavo.worker.machine import has_fast_bfloat16
 
 DEMO = Path(octavo.builtin.__path__[0]) / "demo"
 
@@ -39,6 +40,11 @@ QWEN3_0_6B = {
     "dtype": "bfloat16",
 }
 _SHAPE = "qwen3-0.6b-shape"
+
+
+def peers_dtype() -> str:
+    """What peers multiply a checkpoint of bfloat16 in: where the CPU multiplies none, float32 is faster."""
+    return "bfloat16" if has_fast_bfloat16() else "float32"
 
 
 class Quantization(enum.Enum):
@@ -121,7 +127,7 @@ def qwen3_0_6b(work: Path, quantization: Quantization = Quantization.NONE) -> Be
         f"{_SHAPE}{'-' + quantization.value if is_quantised else ''}",
         folder,
         dummy_weights=True,
-        transformers_forms=() if is_quantised else (("bfloat16", False),),
+        transformers_forms=() if is_quantised else ((peers_dtype(), False),),
         prompt_tokens=(64,),
         output_tokens=128,
         concurrencies=(1, 8, 32),

@@ -1,8 +1,8 @@
 """OpenVINO GenAI's continuous batching in a process of its own, driven by lines of JSON on stdin.
 
 Runs in the interpreter that has `openvino-genai` and `optimum-intel`, which writes the model in OpenVINO's
-form first. Products, keys and values are bfloat16: 8-bit keys and values, OpenVINO's default, would be
-another model. Prefix caching is off.
+form first. Products, keys and values are bfloat16, or float32 where the CPU multiplies no bfloat16: 8-bit
+keys and values, OpenVINO's default, would be another model. Prefix caching is off.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def export(folder: Path, dummy: bool, target: Path) -> None:
 
 
 def main() -> None:
-    folder, dummy, target, threads, max_num_seqs = sys.argv[1:6]
+    folder, dummy, target, threads, max_num_seqs, dtype = sys.argv[1:7]
+    precision = {"bfloat16": "bf16", "float32": "f32"}[dtype]
     answers, sys.stdout = sys.stdout, sys.stderr  # what exports prints to it
     export(Path(folder), dummy == "dummy", Path(target))
     scheduler = genai.SchedulerConfig()
@@ -52,8 +53,8 @@ def main() -> None:
     scheduler.max_num_seqs = int(max_num_seqs)
     scheduler.enable_prefix_caching = False
     properties = {
-        "INFERENCE_PRECISION_HINT": "bf16",
-        "KV_CACHE_PRECISION": "bf16",
+        "INFERENCE_PRECISION_HINT": precision,
+        "KV_CACHE_PRECISION": precision,
         "INFERENCE_NUM_THREADS": int(threads),
     }
     pipeline = genai.ContinuousBatchingPipeline(target, scheduler, "CPU", properties)

@@ -19,14 +19,25 @@ class DummyWeights:
     """Normal weights of standard deviation 0.02; norms are ones and biases zeros.
 
     Each tensor depends on its name and the seed alone, not on the order of loading.
+
+    Args:
+        dtype: That is needed.
+        stored: Whose numbers they are, as a checkpoint's would be; None: of `dtype`.
     """
 
-    def __init__(self, *, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        seed: int,
+        stored: torch.dtype | None = None,
+    ) -> None:
         self._dtype = dtype
         self._device = device
         generator = torch.Generator(device=device).manual_seed(seed)
         block = torch.empty(_BLOCK_ELEMENTS, device=device).normal_(0.0, 0.02, generator=generator)
-        self._block = block.to(dtype)
+        self._block = block.to(stored or dtype).to(dtype)
 
     def names(self) -> Collection[str]:
         return ()

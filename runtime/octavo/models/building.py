@@ -44,6 +44,7 @@ from octavo.quantization import Scheme, Unquantised
 from octavo.quantization.dequantised_source import DequantisedSource
 from octavo.quantization.forms import table_lookup
 from octavo.quantization.stored_scheme import Stored
+from octavo.quantization.unquantised import compact_lookup
 
 
 def build_model(
@@ -362,11 +363,11 @@ class ModelBuilder:
         part = None if len(own) == vocab else Slice(0, own.start, own.stop)
         table = self._part(name, table_shape(tables.embedding), part)
         if tables.head is None:
-            return table_lookup(table), None
+            return compact_lookup(table), None
         if not tables.is_tied:
             own_head = self.share(tables.head)
             head = self._scheme.load_head(own_head, self.source, self.placement)
-            return table_lookup(table), head
+            return compact_lookup(table), head
         bias = None
         if tables.head.bias:
             bias_name = f"{tables.head.names[0]}.bias"

@@ -26,6 +26,7 @@ def scheme_for(
     stored: StoredFormat | None = None,
     *,
     rounds_inputs: bool = False,
+    held_dtype: torch.dtype | None = None,
 ) -> Scheme:
     """The scheme of what passed `check_quantization`.
 
@@ -34,13 +35,15 @@ def scheme_for(
             as they read them.
         stored: In which the checkpoint's weights are quantised; None: they are as they were.
         rounds_inputs: See `PackedForms`.
+        held_dtype: See `Unquantised`.
     """
     forms = PackedForms(kernels, rounds_inputs) if isinstance(kernels, PackedKernels) else PANELS
     if stored is not None:
         return Stored(stored, forms)
     if quantization is not None:
         return WeightOnly(quantization, forms)
-    return Unquantised(is_plain=isinstance(kernels, FewRowKernels))
+    is_plain = isinstance(kernels, FewRowKernels)
+    return Unquantised(is_plain=is_plain, held_dtype=held_dtype)
 
 
 def check_quantization(

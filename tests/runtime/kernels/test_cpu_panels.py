@@ -25,6 +25,8 @@ from tests.support.kernels.exact_products import check, numbers
 from tests.support.kernels.poison import poisoned_memory
 
 CASES = [
+    (PanelFormat.BFLOAT16, torch.float32),
+    (PanelFormat.FLOAT16, torch.float32),
     (PanelFormat.BFLOAT16, torch.bfloat16),
     (PanelFormat.INT8, torch.bfloat16),
     (PanelFormat.INT4, torch.bfloat16),
@@ -39,7 +41,15 @@ def rounded(weight: torch.Tensor, panel_format: PanelFormat) -> torch.Tensor:
         return quantize_int8(weight).dequantize()
     if panel_format is PanelFormat.INT4:
         return quantize_int4(weight).dequantize()
-    return weight.bfloat16().float()
+    return weight.float()
+
+
+def of_its_dtype(
+    weight: torch.Tensor, panel_format: PanelFormat, other: torch.dtype
+) -> torch.Tensor:
+    """What the panels take."""
+    stored = {PanelFormat.BFLOAT16: torch.bfloat16, PanelFormat.FLOAT16: torch.float16}
+    return weight.to(stored.get(panel_format, other))
 
 
 @pytest.mark.parametrize(("panel_format", "dtype"), CASES)
@@ -61,9 +71,8 @@ def test_products_equal_those_of_the_rounded_weight(
     is_stored_narrow: bool,
 ) -> None:
     width, depth = 16 * sixteenths, panel_format.depth_multiple * groups
-    weight = numbers(width, depth, seed=depth)
-    if panel_format is PanelFormat.BFLOAT16 or is_stored_narrow:
-        weight = weight.bfloat16()
+    other = torch.bfloat16 if is_stored_narrow else torch.float32
+    weight = of_its_dtype(numbers(width, depth, seed=depth), panel_format, other)
     bias = numbers(width, seed=2).to(dtype) if has_bias else None
     x = numbers(rows, depth, seed=3).to(dtype)
     with poisoned_memory():
@@ -77,7 +86,8 @@ def test_a_row_comes_out_the_same_alone_and_among_a_thousand(
     panel_format: PanelFormat, dtype: torch.dtype
 ) -> None:
     """More rows than one block holds."""
-    linear = PanelLinear(pack(numbers(2224, 512).to(dtype), panel_format), dtype, None)
+    weight = of_its_dtype(numbers(2224, 512), panel_format, dtype)
+    linear = PanelLinear(pack(weight, panel_format), dtype, None)
     x = numbers(1001, 512, seed=1).to(dtype)
     together = linear(x)
     for first, last in ((0, 1), (3, 5), (7, 11), (500, 508), (990, 1001)):
@@ -105,6 +115,8 @@ def test_threads_share_the_work_without_changing_it(threads: int) -> None:
     ("panel_format", "dtype"),
     [
         (PanelFormat.BFLOAT16, torch.bfloat16),
+        (PanelFormat.BFLOAT16, torch.float32),
+        (PanelFormat.FLOAT16, torch.float32),
         (PanelFormat.INT8, torch.float32),
         (PanelFormat.INT8, torch.bfloat16),
     ],
@@ -112,7 +124,7 @@ def test_threads_share_the_work_without_changing_it(threads: int) -> None:
 def test_rows_of_the_weight_can_be_looked_up(
     panel_format: PanelFormat, dtype: torch.dtype, count: int
 ) -> None:
-    weight = numbers(80, 24).bfloat16()
+    weight = of_its_dtype(numbers(80, 24), panel_format, torch.bfloat16)
     features = torch.tensor([0, 79, 31, 32, 17, 17]).repeat(1 + count // 6)[:count]
     found = rows_of_panels(pack(weight, panel_format), features, dtype)
     assert torch.equal(found, rounded(weight, panel_format)[features].to(dtype))
@@ -126,10 +138,13 @@ def test_rows_of_int4_panels_are_refused() -> None:
 
 
 def test_integers_take_the_memory_of_integers() -> None:
-    weight = numbers(4096, 1024).bfloat16()
-    own = [one for one in PanelFormat if not one.is_grouped]
-    held = {one: pack(weight, one).num_bytes / weight.numel() for one in own}
-    assert held[PanelFormat.BFLOAT16] == 2.0
+    weight = numbers(4096, 1024)
+    held = {
+        one: pack(of_its_dtype(weight, one, torch.bfloat16), one).num_bytes / weight.numel()
+        for one in PanelFormat
+        if not one.is_grouped
+    }
+    assert held[PanelFormat.BFLOAT16] == held[PanelFormat.FLOAT16] == 2.0
     assert held[PanelFormat.INT8] == 1.0 + 4 / 1024
     assert held[PanelFormat.INT4] == 0.5 + 2 / 32
 

@@ -35,3 +35,12 @@ def test_a_part_is_that_of_the_whole() -> None:
     source = DummyWeights(dtype=torch.float32, device=CPU, seed=4)
     (part,) = source.tensors({"w": (30, 40)}, Slice(1, 10, 20))
     assert torch.equal(part, take(source, "w", (30, 40))[:, 10:20])
+
+
+def test_numbers_are_those_of_the_dtype_that_a_checkpoint_would_have() -> None:
+    source = DummyWeights(dtype=torch.float32, device=CPU, seed=4, stored=torch.bfloat16)
+    (made,) = source.tensors({"a.weight": (64, 64)})
+    assert made.dtype is torch.float32
+    assert torch.equal(made.bfloat16().float(), made)
+    (wide,) = DummyWeights(dtype=torch.float32, device=CPU, seed=4).tensors({"a.weight": (64, 64)})
+    assert torch.equal(wide.bfloat16().float(), made)

@@ -19,7 +19,7 @@ from octavo.models.base import Tables
 from octavo.models.building import ModelBuilder
 from octavo.quantization import Scheme, Unquantised, WeightOnly, scheme_for, unquantised
 from octavo.quantization.forms import AlignedHead, PackedLinear, PlainLinear
-from octavo.quantization.unquantised import _can_pack, fastest
+from octavo.quantization.unquantised import _can_pack, compact_lookup, fastest
 
 CPU = torch.device("cpu")
 
@@ -72,12 +72,69 @@ def test_packed_products_equal_plain_ones(dtype: torch.dtype, rows: int) -> None
     torch.testing.assert_close(packed(x), F.linear(x, weight, bias), rtol=tolerance, atol=tolerance)
 
 
+def wide(*shape: int) -> torch.Tensor:
+    """Of no form of 16 bits."""
+    return torch.full(shape, 1 / 3)
+
+
 def test_large_weights_are_packed_for_the_cpu() -> None:
-    assert isinstance(plain(torch.zeros(1024, 640)), PackedLinear)
+    assert isinstance(plain(wide(1024, 640)), PackedLinear)
     narrow = torch.zeros(1024, 640, dtype=torch.bfloat16)
     # What the CPU multiplies itself decides.
     forms = (PackedLinear, PanelLinear) if _can_pack(torch.bfloat16) else PlainLinear
     assert isinstance(plain(narrow), forms)
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_numbers_of_16_bits_are_held_in_them_and_multiplied_in_float32(
+    stored: torch.dtype, has_bias: bool
+) -> None:
+    torch.manual_seed(0)
+    weight = (torch.randn(1040, 640) / 25).to(stored)
+    weight[0, :3] = torch.tensor([0.0, -0.0, torch.finfo(stored).tiny / 4])
+    bias = wide(1040) if has_bias else None
+    form = fastest(PlainWeight(weight.float(), bias))
+    assert isinstance(form, PanelLinear)
+    assert form.panels.format is PanelFormat.of(stored)
+    x = torch.randn(9, 640)
+    torch.testing.assert_close(form(x), F.linear(x, weight.float(), bias), rtol=1e-5, atol=1e-5)
+    assert form.lookup is not None
+    ids = torch.tensor([0, 1039, 17])
+    assert torch.equal(form.lookup(ids), weight.float()[ids])
+
+
+@pytest.mark.parametrize("value", [1 / 3, 70_000.1, float("nan")])
+def test_one_number_that_is_wide_keeps_all_of_them_as_they_are(value: float) -> None:
+    """The last, which no sample would find."""
+    weight = torch.ones(1040, 640).half().float()
+    weight[0, 0] = 1 + 2**-10  # no bfloat16
+    weight[-1, -1] = value
+    assert isinstance(plain(weight), PackedLinear)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(1040, 640), (1044, 640), (1040, 636), (16, 64)])
+@pytest.mark.parametrize("held", [torch.bfloat16, torch.float16, torch.float32])
+def test_bytes_that_are_announced_of_float32_are_those_that_are_held(
+    width: int, depth: int, held: torch.dtype
+) -> None:
+    weight = wide(width, depth).to(held).float()
+    scheme = Unquantised(held_dtype=held)
+    announced = scheme.num_bytes(Projection(("p",), depth, (width,)), torch.float32)
+    form = load(scheme, weight)
+    is_narrow = held is not torch.float32 and (width, depth) == (1040, 640)
+    assert isinstance(form, PanelLinear) is is_narrow
+    if isinstance(form, PanelLinear):
+        assert announced == form.panels.num_bytes
+    else:
+        assert announced == 4 * width * depth
+
+
+@pytest.mark.parametrize("held", [torch.bfloat16, torch.float16, torch.float32])
+def test_rows_of_a_table_are_those_that_it_had(held: torch.dtype) -> None:
+    table, ids = torch.randn(1100, 500).to(held).float(), torch.tensor([[3, 1099], [0, 3]])
+    assert torch.equal(compact_lookup(table.clone())(ids), table[ids])
+    assert torch.equal(compact_lookup(table[:9].clone())(ids % 9), table[ids % 9])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -22,13 +22,23 @@ def choose_dtype(wanted: str, config: BaseConfig, device: torch.device) -> torch
     stored in 16 bits, is not tiny, and the CPU multiplies bf16 itself; otherwise fp32."""
     if wanted != "auto":
         return _BY_NAME[wanted]
-    stored = _BY_NAME.get(config.spec.stored_dtype, torch.float32)
+    stored = stored_dtype(config)
     if device.type != "cpu":
         return stored
     is_large = config.num_parameters >= _MIN_PARAMETERS_FOR_BFLOAT16
     if stored.itemsize == 2 and is_large and has_fast_bfloat16():
         return torch.bfloat16
     return torch.float32
+
+
+def stored_dtype(config: BaseConfig) -> torch.dtype:
+    """Of most weights in the checkpoint, by its config.json."""
+    return _BY_NAME.get(config.spec.stored_dtype, torch.float32)
+
+
+def held_dtype(config: BaseConfig, device: torch.device) -> torch.dtype | None:
+    """In which a CPU can hold the checkpoint's numbers, whatever it multiplies them in; None on a GPU."""
+    return stored_dtype(config) if device.type == "cpu" else None
 
 
 def choose_cache_dtype(wanted: KVCacheDtype, dtype: torch.dtype) -> torch.dtype:

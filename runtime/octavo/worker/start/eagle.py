@@ -152,7 +152,7 @@ class EaglePlan:
             weights = open_head(plan.config, self.folder, plan)
             embed = self._stack(model).embed
             if self.is_shared:  # the model's own takes all ranks to look up
-                source = open_weights(plan.config, plan.placement)
+                source = open_weights(plan.config, plan.model, plan.placement)
                 embed = whole_embedding(plan.model, source, plan.placement)
             return build_eagle3(
                 self.head,

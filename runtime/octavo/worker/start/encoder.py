@@ -31,7 +31,7 @@ from octavo.worker import machine
 from octavo.worker.batch import ExecutorInfo, Heartbeat, ScheduledSequence
 from octavo.worker.cpu.encoder import EncoderExecutor, EncoderRunner, PromptRunner
 from octavo.worker.cpu.followers import Followers
-from octavo.worker.start.dtype import choose_dtype
+from octavo.worker.start.dtype import choose_dtype, held_dtype
 from octavo.worker.start.implementation import check_adapters
 from octavo.worker.start.memory import check_positions, room_on_host
 from octavo.worker.start.phases import PhaseTimer
@@ -91,7 +91,7 @@ class EncoderPlan:
         not what config.json says."""
         made = build_encoder(
             self.model,
-            open_weights(self.config, self.placement),
+            open_weights(self.config, self.model, self.placement),
             scheme=self.scheme,
             kernels=self.kernels,
             placement=self.placement,
@@ -159,7 +159,7 @@ def plan_encoder(config: EngineConfig, model: EncoderConfig) -> EncoderPlan:
         dtype,
         kernels,
         Placement(dtype, device),
-        scheme_for(config.quantization, kernels),
+        scheme_for(config.quantization, kernels, held_dtype=held_dtype(model, device)),
         _pooling(folder, spec),
         _longest(config, folder, spec),
     )

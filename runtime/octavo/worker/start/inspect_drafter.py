@@ -23,7 +23,7 @@ from octavo.quantization import scheme_for
 from octavo.speculative_config import SpeculativeMethod
 from octavo.worker.start.draft import DRAFT_MODEL
 from octavo.worker.start.drafter_checks import check_context, check_is_whole, naming
-from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
+from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype, held_dtype
 from octavo.worker.start.eagle import beside_model, read_head
 from octavo.worker.start.gpu_fit import NOTHING, Beside
 from octavo.worker.start.phases import cache_block_bytes
@@ -88,7 +88,8 @@ def inspect_drafter(
         dtype = choose_dtype(config.dtype, draft, device)
         # What a GPU's kernels read, without what they are compiled with.
         kernels = kernels_for(device) if device.type == "cpu" else reference_kernels
-        scheme = scheme_for(None, kernels, read_stored_format(folder))
+        stored = read_stored_format(folder)
+        scheme = scheme_for(None, kernels, stored, held_dtype=held_dtype(draft, device))
         spec, cache_dtype = draft.spec, choose_cache_dtype(config.kv_cache_dtype, dtype)
         block = cache_block_bytes(config, spec, cache_dtype)
         found = Beside(weight_bytes(draft, dtype, scheme), block)

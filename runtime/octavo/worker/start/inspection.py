@@ -29,7 +29,7 @@ from octavo.models.stored_tables import (
 )
 from octavo.quantization import Scheme, check_quantization, scheme_for, stored_format
 from octavo.worker.start.adapters import seats_bytes
-from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype
+from octavo.worker.start.dtype import choose_cache_dtype, choose_dtype, held_dtype
 from octavo.worker.start.encoder import check_encoder, encoder_of
 from octavo.worker.start.gpu_fit import (
     NOTHING,
@@ -142,7 +142,8 @@ def inspect_model(
     kernels = kernels_for(device) if gpu_memory_bytes is None else reference_kernels
     if isinstance(model, ModelConfig):
         model = model.with_kernels(kernels)
-    scheme = scheme_for(config.quantization, kernels, stored)
+    held = held_dtype(model, device)
+    scheme = scheme_for(config.quantization, kernels, stored, held_dtype=held)
     rounding = None if config.quantization is None else config.quantization.value
     fit, cache_dtype, block, beside = None, None, None, NOTHING
     if isinstance(model, ModelConfig):

@@ -18,7 +18,7 @@ from octavo.kernels.select import kernels_for
 from octavo.layers.ranks import ALONE, Ranks
 from octavo.loading import DummyWeights, Placement, SafetensorsWeights, WeightSource
 from octavo.models.adapters import ModelAdapters
-from octavo.models.base import CausalLM, ModelConfig
+from octavo.models.base import BaseConfig, CausalLM, ModelConfig
 from octavo.models.building import build_model
 from octavo.models.quantization_config import read_stored_format
 from octavo.models.registry import read_model_config
@@ -28,7 +28,7 @@ from octavo.models.stored_tables import with_stored_head
 from octavo.quantization import Scheme, StoredFormat, check_quantization, scheme_for
 from octavo.worker.machine import return_freed_memory
 from octavo.worker.start.adapters import adapters_of
-from octavo.worker.start.dtype import choose_dtype
+from octavo.worker.start.dtype import choose_dtype, held_dtype, stored_dtype
 from octavo.worker.start.implementation import check_adapters, settled
 from octavo.worker.start.memory import check_positions
 from octavo.worker.start.phases import tell_options_for_gpus
@@ -65,7 +65,9 @@ class StartPlan:
 
     def build_anew(self, ranks: Ranks = ALONE) -> CausalLM:
         """As `build`, of a checkpoint that was read before."""
-        return replace(self, source=open_weights(self.config, self.placement)).build(ranks)
+        return replace(self, source=open_weights(self.config, self.model, self.placement)).build(
+            ranks
+        )
 
     def build(self, ranks: Ranks = ALONE) -> CausalLM:
         """Reads the weights; see `build_model`. Once."""
@@ -98,13 +100,14 @@ def plan_start(config: EngineConfig) -> StartPlan:
     _tell_context(config.max_model_len, model.spec)
     dtype = choose_dtype(config.dtype, model, device)
     placement = Placement(dtype, device)
-    source = open_weights(config, placement)
+    source = open_weights(config, model, placement)
     model = with_stored_head(model, source)
     scheme = scheme_for(
         config.quantization,
         kernels,
         stored,
         rounds_inputs=rounds_inputs(config, device, stored),
+        held_dtype=held_dtype(model, device),
     )
     adapters = adapters_of(config, model, kernels, placement)
     return StartPlan(
@@ -157,10 +160,15 @@ def _why_no_gpu() -> str:
     return "it does not say why."
 
 
-def open_weights(config: EngineConfig, placement: Placement) -> WeightSource:
+def open_weights(config: EngineConfig, model: BaseConfig, placement: Placement) -> WeightSource:
     """Of the checkpoint, or such as are made up."""
     if config.load_format is LoadFormat.DUMMY:
-        return DummyWeights(dtype=placement.dtype, device=placement.device, seed=config.seed)
+        return DummyWeights(
+            dtype=placement.dtype,
+            device=placement.device,
+            seed=config.seed,
+            stored=stored_dtype(model),
+        )
     return SafetensorsWeights(Path(config.model))
 
 

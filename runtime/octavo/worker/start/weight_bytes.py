@@ -21,15 +21,17 @@ def weight_bytes(
         num_ranks: That share the model: then those of the first, which has the most.
     """
     scheme = scheme or Unquantised()
+    plain = scheme if isinstance(scheme, Unquantised) else Unquantised()
     shares = (one.share(0, num_ranks) for one in config.projections())
     products = sum(scheme.num_bytes(one, dtype) for one in shares)
-    products += sum(Unquantised().num_bytes(one, dtype) for one in config.kept_projections())
+    products += sum(plain.num_bytes(one, dtype) for one in config.kept_projections())
     tables = config.tables
-    table = Unquantised().num_bytes(tables.embedding.share(0, num_ranks), dtype)
+    embedding = tables.embedding.share(0, num_ranks)
+    table = plain.table_bytes(embedding, dtype)
     if tables.head is None:
         return products + table
     own_head = tables.head.share(0, num_ranks)
-    head_scheme = Unquantised() if config.keeps_tables else scheme
+    head_scheme = plain if config.keeps_tables else scheme
     head = head_scheme.head_bytes(own_head, dtype, is_tied=tables.is_tied)
     return products + head + (0 if tables.is_tied else table)
 

@@ -23,7 +23,7 @@ _ROUNDER = np.float32(1.5 * 2**23)
 
 
 def pack(weight: torch.Tensor, panel_format: PanelFormat) -> Panels:
-    """Packs `[out_features, in_features]`, float32 or bfloat16; the latter alone for panels of it.
+    """Packs `[out_features, in_features]`, float32 or bfloat16; panels of 16 bits hold what has their dtype.
 
     Raises ValueError when it does not fit; see `takes`.
     """
@@ -136,6 +136,22 @@ def _bfloat16_to_bfloat16(address: int) -> None:
 
 
 @team_kernel
+def _float16_to_float16(address: int) -> None:
+    job = v.int64_at(address)
+    weight, data = v.int16_at(job[1]), v.int16_at(job[2])  # bits are moved
+    width, depth = job[4], job[5]
+    panel = v.count_up(job, 0)
+    while panel * PANEL < width:
+        for o in range(PANEL):
+            feature = min(panel * PANEL + o, width - 1)
+            at = panel * PANEL * depth + o // 16 * 32 + o % 16
+            for k in range(0, depth, 2):
+                data[at + PANEL * k] = weight[feature * depth + k]
+                data[at + PANEL * k + 16] = weight[feature * depth + k + 1]
+        panel = v.count_up(job, 0)
+
+
+@team_kernel
 def _bfloat16_to_int8(address: int) -> None:
     job = v.int64_at(address)
     _int8_panels(v.bfloat16_at(job[1]), job)
@@ -161,6 +177,7 @@ def _float32_to_int4(address: int) -> None:
 
 _KERNELS: dict[tuple[torch.dtype, PanelFormat], TeamKernel] = {
     (torch.bfloat16, PanelFormat.BFLOAT16): _bfloat16_to_bfloat16,
+    (torch.float16, PanelFormat.FLOAT16): _float16_to_float16,
     (torch.bfloat16, PanelFormat.INT8): _bfloat16_to_int8,
     (torch.bfloat16, PanelFormat.INT4): _bfloat16_to_int4,
     (torch.float32, PanelFormat.INT8): _float32_to_int8,

@@ -33,7 +33,7 @@ class PanelLinear:
     """`[rows, in_features] -> [rows, out_features]`, in the dtype of the input.
 
     Args:
-        dtype: Of the inputs: bfloat16, or float32 with any panels but those of bfloat16.
+        dtype: Of the inputs: float32, or bfloat16 with any panels but those of float16.
         bias: `[out_features]`, or None.
     """
 

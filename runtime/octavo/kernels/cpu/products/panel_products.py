@@ -23,7 +23,7 @@ def _make_piece(*, asks: bool) -> Any:
     """A piece of `make_share`; `factors` is (those of `finish`, scratch of a tile's sums).
 
     Args:
-        asks: For the next panel, of bfloat16, while the second and third tile of rows read this one from a
+        asks: For the next panel, of 16 bits, while the second and third tile of rows read this one from a
             cache. The first waits for memory: without that a step of 32 rows would wait a third of its time.
     """
 
@@ -84,6 +84,22 @@ def _bfloat16_by_int4(address: int) -> None:
 
 
 @team_kernel
+def _float32_by_bfloat16(address: int) -> None:
+    job = v.int64_at(address)
+    x, panels, out = v.float32_at(job[1]), v.bfloat16_at(job[2]), v.float32_at(job[3])
+    scratch = np.empty(TILE_ROWS * PANEL, dtype=np.float32)
+    _asking_share(x, panels, out, (factors_of(job), scratch), 2, job)
+
+
+@team_kernel
+def _float32_by_float16(address: int) -> None:
+    job = v.int64_at(address)
+    x, panels, out = v.float32_at(job[1]), v.int16_at(job[2]), v.float32_at(job[3])
+    scratch = np.empty(TILE_ROWS * PANEL, dtype=np.float32)
+    _asking_share(x, panels, out, (factors_of(job), scratch), 2, job)
+
+
+@team_kernel
 def _float32_by_int8(address: int) -> None:
     job = v.int64_at(address)
     _product(v.float32_at(job[1]), v.int8_at(job[2]), v.float32_at(job[3]), 1, job)
@@ -99,6 +115,8 @@ KERNELS: dict[tuple[torch.dtype, PanelFormat], TeamKernel] = {
     (torch.bfloat16, PanelFormat.BFLOAT16): _bfloat16_by_bfloat16,
     (torch.bfloat16, PanelFormat.INT8): _bfloat16_by_int8,
     (torch.bfloat16, PanelFormat.INT4): _bfloat16_by_int4,
+    (torch.float32, PanelFormat.BFLOAT16): _float32_by_bfloat16,
+    (torch.float32, PanelFormat.FLOAT16): _float32_by_float16,
     (torch.float32, PanelFormat.INT8): _float32_by_int8,
     (torch.float32, PanelFormat.INT4): _float32_by_int4,
 }

@@ -28,6 +28,18 @@ def _copied(tensors: Any, rows: Any, depth: int, panel_bytes: int) -> None:
 
 
 @part
+def _copied_halves(tensors: Any, rows: Any, depth: int, panel_bytes: int) -> None:
+    """Of float16 panels, float16. `tensors` as in `_copied`."""
+    panels, features, out = v.int16_at(tensors[0]), v.int64_at(tensors[2]), v.int16_at(tensors[3])
+    for r in range(rows[0], rows[1]):
+        panel, place = features[r] // PANEL, features[r] % PANEL
+        first = panel * (panel_bytes // 2) + place // 16 * 32 + place % 16
+        for k in range(0, depth, 2):
+            out[r * depth + k] = panels[first + k * PANEL]
+            out[r * depth + k + 1] = panels[first + k * PANEL + 16]
+
+
+@part
 def _int8_pair(tensors: Any, feature: int, k: int, panel_bytes: int) -> Any:
     """Two weights of a feature, from input `k` on."""
     panel, place = feature // PANEL, feature % PANEL
@@ -67,6 +79,13 @@ def _copied_alone(
 
 
 @kernel(_SIGNATURE)
+def _halves_alone(
+    panels: int, scales: int, features: int, out: int, count: int, depth: int, panel_bytes: int
+) -> None:
+    _copied_halves((panels, scales, features, out), (0, count), depth, panel_bytes)
+
+
+@kernel(_SIGNATURE)
 def _float32_alone(
     panels: int, scales: int, features: int, out: int, count: int, depth: int, panel_bytes: int
 ) -> None:
@@ -92,6 +111,17 @@ def _copied_on_team(address: int) -> None:
 
 
 @team_kernel
+def _halves_on_team(address: int) -> None:
+    """`job` is `run_on_rows`'s for (panels, scales, features, out, bytes of a panel)."""
+    job = v.int64_at(address)
+    first = v.count_up(job, 0) * job[2]
+    while first < job[1]:
+        rows = (first, min(first + job[2], job[1]))
+        _copied_halves((job[4], job[5], job[6], job[7]), rows, job[3], job[8])
+        first = v.count_up(job, 0) * job[2]
+
+
+@team_kernel
 def _float32_on_team(address: int) -> None:
     """`job` is `run_on_rows`'s for (panels, scales, features, out, bytes of a panel)."""
     job = v.int64_at(address)
@@ -113,8 +143,11 @@ def _bfloat16_on_team(address: int) -> None:
         first = v.count_up(job, 0) * job[2]
 
 
+_STORED = {PanelFormat.BFLOAT16: torch.bfloat16, PanelFormat.FLOAT16: torch.float16}
+"""What is looked up as it is, and widened then."""
 _KERNELS = {
     (PanelFormat.BFLOAT16, torch.bfloat16): (_copied_alone, _copied_on_team),
+    (PanelFormat.FLOAT16, torch.float16): (_halves_alone, _halves_on_team),
     (PanelFormat.INT8, torch.float32): (_float32_alone, _float32_on_team),
     (PanelFormat.INT8, torch.bfloat16): (_bfloat16_alone, _bfloat16_on_team),
 }
@@ -125,12 +158,12 @@ def rows_of_panels(panels: Panels, features: torch.Tensor, dtype: torch.dtype) -
 
     Raises ValueError where `can_look_up` says no.
     """
-    kernels = _KERNELS.get((panels.format, dtype))
-    if kernels is None:
+    if not can_look_up(panels.format, dtype):
         raise ValueError(f"Rows of {panels.format.value} panels cannot be looked up.")
-    alone, on_team = kernels
+    found = _STORED.get(panels.format, dtype)
+    alone, on_team = _KERNELS[panels.format, found]
     features, count, depth = features.contiguous(), features.shape[0], panels.depth
-    out = torch.empty((count, depth), dtype=dtype)
+    out = torch.empty((count, depth), dtype=found)
     tensors = (
         panels.data.data_ptr(),
         0 if panels.scales is None else panels.scales.data_ptr(),
@@ -142,8 +175,10 @@ def rows_of_panels(panels: Panels, features: torch.Tensor, dtype: torch.dtype) -
         run_on_rows(on_team, count, depth, *tensors, panel_bytes)
     else:
         alone(*tensors, count, depth, panel_bytes)
-    return out
+    return out.to(dtype)
 
 
 def can_look_up(panel_format: PanelFormat, dtype: torch.dtype) -> bool:
+    if panel_format in _STORED:
+        return dtype in (torch.float32, _STORED[panel_format])
     return (panel_format, dtype) in _KERNELS

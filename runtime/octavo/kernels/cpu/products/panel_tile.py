@@ -32,8 +32,8 @@ def make_tile(rows: int) -> Any:
     """`tile(x, x_at, last, depth, panel, panel_at, out)`: `out[r] = x[r] @ panel` for `rows` rows.
 
     `x` points to float32 or bfloat16; row r begins at `x_at + min(r, last) * depth`. The type that
-    `panel` points to tells its format: uint16 is bfloat16, int8 and uint8 are int8 and int4. `out` is
-    float32, 32 for each row; an output feature's scale (int8) is left to the caller.
+    `panel` points to tells its format: uint16 and int16 are bfloat16 and float16, int8 and uint8 are int8 and
+    int4. `out` is float32, 32 for each row; an output feature's scale (int8) is left to the caller.
     """
 
     def tile(
@@ -106,6 +106,7 @@ class _Format:
 
 _FORMATS = {
     types.uint16: _Format(unpack.BFLOAT16, 0),
+    types.int16: _Format(unpack.FLOAT16, 0),
     types.int8: _Format(unpack.INT8, 0),
     types.uint8: _Format(unpack.INT4, INT4_GROUP // STEP),
 }

@@ -25,6 +25,7 @@ _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOATS = ir.VectorType(ir.FloatType(), 16)
 _INTS = ir.VectorType(_I32, 16)
 _SHORTS = ir.VectorType(_I16, 16)
+_HALFS = ir.VectorType(ir.HalfType(), 16)
 _WORDS = ir.VectorType(_I16, 32)
 _BYTES = ir.VectorType(_I8, 64)
 _PAIRS_PER_STEP = STEP // 2
@@ -83,17 +84,21 @@ class Unpacking:
     Args:
         ahead: Bytes from what is used to what is asked for, 0: the CPU sees by itself what comes next. It
             does so too late while it unpacks small numbers: asking took a tenth off their products.
+        pairs: None: such weights are multiplied in float32 alone.
         is_costly: It takes longer than the products of four rows: on few registers, too, it is done once.
     """
 
     step_bytes: int
     ahead: int
-    pairs: Unpack
+    pairs: Unpack | None
     widened: Unpack
     is_costly: bool = False
 
     def __call__(self, builder: Any, address: Any, arithmetic: Arithmetic) -> list[list[Any]]:
-        return (self.pairs if arithmetic.are_pairs else self.widened)(builder, address)
+        unpack = self.pairs if arithmetic.are_pairs else self.widened
+        if unpack is None:
+            raise TypeError("These weights are multiplied with inputs in float32 alone.")
+        return unpack(builder, address)
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -162,6 +167,20 @@ def _bfloat16_widened(builder: Any, address: Any) -> list[list[Any]]:
         return builder.bitcast(low, FLOATS), builder.bitcast(high, FLOATS)
 
     return [[widen(half) for half in pair] for pair in _bfloat16_pairs(builder, address)]
+
+
+def _float16_widened(builder: Any, address: Any) -> list[list[Any]]:
+    def widen(offset: int) -> Any:
+        narrow = load(builder, address, offset, _HALFS)
+        return builder.fpext(narrow, FLOATS)
+
+    return [
+        [
+            tuple(widen(128 * pair + 64 * half + 32 * parity) for parity in range(2))
+            for half in range(2)
+        ]
+        for pair in range(_PAIRS_PER_STEP)
+    ]
 
 
 def _int8_pairs(builder: Any, address: Any, *, has_least: bool = False) -> list[list[Any]]:
@@ -321,6 +340,7 @@ _BFLOAT16_OF_FLOAT8 = (
 )
 
 BFLOAT16 = Unpacking(2 * PANEL * STEP, 0, _bfloat16_pairs, _bfloat16_widened)
+FLOAT16 = Unpacking(2 * PANEL * STEP, 0, None, _float16_widened)
 INT8 = Unpacking(PANEL * STEP, 2048, _int8_pairs, _int8_widened)
 INT4 = Unpacking(PANEL * STEP // 2, 2048, _int4_pairs, _int4_widened)
 # -128 too, which our own rounding never gives.

@@ -5,6 +5,7 @@ In a panel the two inputs of a pair lie side by side for each output feature, wh
 AVX512-BF16 multiplies in. A step of a panel is `STEP` inputs deep:
 
 - bfloat16: `[pair, 32 outputs, 2]`.
+- float16: `[pair, 2 halves, 2, 16 outputs]`, since each of a pair's inputs becomes a vector of float32.
 - int8: `[pair, 4, 2 halves, 4, 2]` of a pair's 32 outputs by 2 inputs: what interleaving bytes of
   128-bit lanes turns into two vectors of bfloat16. One float32 scale for each output feature.
 - int4: groups of four steps, each `[2 halves, 16 outputs, 2]` of 16 bits, which hold the four pairs of a
@@ -32,12 +33,18 @@ ZERO_BYTES = 2 * PANEL
 
 class PanelFormat(enum.Enum):
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
     INT8 = "int8"
     INT4 = "int4"
     GROUPED_INT4 = "grouped int4"
     GROUPED_INT8 = "grouped int8"
     GROUPED_FLOAT8 = "grouped float8"
     GROUPED_MXFP4 = "grouped mxfp4"
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> PanelFormat:
+        """Of numbers as they are: bfloat16 and float16."""
+        return {torch.bfloat16: cls.BFLOAT16, torch.float16: cls.FLOAT16}[dtype]
 
     @property
     def depth_multiple(self) -> int:
@@ -60,7 +67,7 @@ class PanelFormat(enum.Enum):
         """Of one panel."""
         if self is PanelFormat.INT4:
             return depth // INT4_GROUP * (2 * PANEL + PANEL * INT4_GROUP // 2)
-        if self is PanelFormat.BFLOAT16:
+        if self in (PanelFormat.BFLOAT16, PanelFormat.FLOAT16):
             return depth * PANEL * 2
         data = depth * PANEL // 2 if self in _OF_NIBBLES else depth * PANEL
         if grouping is None:
