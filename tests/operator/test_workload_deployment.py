@@ -175,6 +175,61 @@ def test_what_a_limit_range_refuses_is_told_by_its_field(message: str, fields: l
     check_forbidden(message, fields)
 
 
+SERVES_4_OF_8 = {"cpu": "4", "cpuLimit": "8", "memory": "4Gi"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "said", "fields"),
+    [
+        (
+            {"memory": "4Gi"},
+            "minimum memory usage per Container is 512Mi, but request is 256Mi",
+            ["download.memory"],
+        ),
+        (
+            {"memory": "4Gi", "download": {"memory": "16Gi"}},
+            "maximum memory usage per Container is 8Gi, but limit is 16Gi",
+            ["download.memory"],
+        ),
+        (
+            {"memory": "4Gi", "download": {"memory": "1Gi", "cpu": "1"}},
+            "maximum cpu usage per Pod is 4.  No limit is specified",
+            ["cpuLimit"],
+        ),
+        (
+            SERVES_4_OF_8,
+            "cpu max limit to request ratio per Container is 4, but provided ratio is 10.000000",
+            ["download.cpu"],
+        ),
+        (
+            {**SERVES_4_OF_8, "download": {"cpu": "1"}},
+            "cpu max limit to request ratio per Container is 1, but provided ratio is 2.000000",
+            ["cpu", "cpuLimit"],
+        ),
+        (
+            {"memory": "4Gi"},
+            "cpu max limit to request ratio per Container is 1, but no limit is specified or limit is 0",
+            ["download.cpu", "cpu", "cpuLimit"],
+        ),
+        (
+            {"gpu": 4},
+            "maximum nvidia.com/gpu usage per Container is 2, but limit is 4",
+            ["gpu"],
+        ),
+    ],
+)
+def test_whose_value_a_limit_range_refuses_is_told_by_the_template(
+    resources: dict[str, Any], said: str, fields: list[str]
+) -> None:
+    message = f'pods "a" is forbidden: {said}'
+    made = rendered(model={"uri": "hf://o/n"}, resources=resources)
+    refused = made | {"status": live("ReplicaFailure", "True", "FailedCreate", message)["status"]}
+    found = DEPLOYMENT.finding(refused, ())
+    assert found is not None
+    named = ", ".join(f"spec.resources.{each}" for each in fields)
+    assert found.message == f"{message}; set {named}"
+
+
 @pytest.mark.parametrize(
     ("status", "is_replacing"),
     [

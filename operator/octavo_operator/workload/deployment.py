@@ -145,7 +145,9 @@ class Deployment:
             return None
         where = key_of(live)
         restart = f"kubectl -n {where.namespace} rollout restart deployment/{where.name}"
-        found = refused_pods.explain(told.message, told.since, restart)
+        pod = live["spec"].get("template", {}).get("spec", {})
+        containers = [*pod.get("initContainers", ()), *pod.get("containers", ())]
+        found = refused_pods.explain(told.message, told.since, restart, containers)
         if not told.is_latest:
             found = replace(found, message=f"{found.message}; {_why_first(makers, events)}")
         if replica_sets.unmade(live, makers) is not None:
