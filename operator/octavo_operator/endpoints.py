@@ -13,7 +13,7 @@ from octavo_operator.api.conditions import Reason
 from octavo_operator.findings import Finding
 from octavo_operator.listing import listed
 from octavo_operator.manifest import Manifest, ObjectKey
-from octavo_operator.names import HTTP_PORT
+from octavo_operator.names import HTTP_PORT, HTTP_PORT_NAME
 from octavo_operator.pods import PodView
 from octavo_operator.render import service
 from octavo_operator.replicas import Fleet
@@ -31,11 +31,13 @@ class Reach:
     missing: tuple[str, ...] = ()
     """Pods that answer and are no endpoints."""
     foreign: tuple[str, ...] = ()
-    """Endpoints that are none of our pods: names of other pods, or addresses."""
+    """Endpoints that are none of our pods, or another port of one: names of pods, addresses."""
+    unready: tuple[str, ...] = ()
+    """Pods of ours that do not answer and are endpoints."""
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (*self.missing, *self.foreign)
+        return (*self.missing, *self.foreign, *(f"{each} is not ready" for each in self.unready))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,15 @@ def judge(
 
 
 def reach(slices: Iterable[Manifest], fleet: Fleet, pods: Sequence[PodView]) -> Reach:
-    """What these EndpointSlices of the Service lack, and what they have that is none of `pods`."""
+    """What these EndpointSlices of the Service lack, and what they have that is none of `pods`, or does not
+    answer."""
     ours = {pod.name: pod for pod in pods}
     led_to: set[str] = set()
     foreign: set[str] = set()
     for each in slices:
-        has_port = any(port.get("port") == HTTP_PORT for port in each.get("ports") or ())
+        # kube-proxy takes them by the name of the Service's port.
+        named = [port for port in each.get("ports") or () if port.get("name") == HTTP_PORT_NAME]
+        numbers = {port.get("port") for port in named}
         for endpoint in each.get("endpoints") or ():
             if endpoint.get("conditions", {}).get("ready") is False:
                 continue
@@ -98,10 +103,16 @@ def reach(slices: Iterable[Manifest], fleet: Fleet, pods: Sequence[PodView]) -> 
             pod = ours.get(target.get("name", "")) if target.get("kind") == "Pod" else None
             if pod is None or not _is_at(pod, endpoint.get("addresses", ())):
                 foreign.add(_named(endpoint))
-            elif has_port:
+                continue
+            foreign |= {f"port {number} of {pod.name}" for number in numbers - {HTTP_PORT}}
+            if HTTP_PORT in numbers:
                 led_to.add(pod.name)
     answering = {replica.leader.name for replica in fleet.ready}
-    return Reach(tuple(sorted(answering - led_to)), tuple(sorted(foreign)))
+    return Reach(
+        tuple(sorted(answering - led_to)),
+        tuple(sorted(foreign)),
+        tuple(sorted(led_to - answering)),
+    )
 
 
 def mismatch(service: str, found: Reach, lasting: Collection[str]) -> Finding | None:
@@ -111,6 +122,8 @@ def mismatch(service: str, found: Reach, lasting: Collection[str]) -> Finding | 
         parts.append(f"lack {listed(missing)}, which answer" + ("" if missing[1:] else "s"))
     if foreign := [each for each in found.foreign if each in lasting]:
         parts.append(f"hold {listed(foreign)}, which this LLMDeployment did not make")
+    if unready := [each for each in found.unready if f"{each} is not ready" in lasting]:
+        parts.append(f"hold {listed(unready)}, which {'do' if unready[1:] else 'does'} not answer")
     if not parts:
         return None
     return Finding(

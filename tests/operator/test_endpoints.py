@@ -64,6 +64,26 @@ def test_an_address_that_is_not_the_pod_s_is_foreign() -> None:
     assert reached([led_to("a", addresses=["10.0.0.9"])], [ours]) == Reach()
 
 
+def test_another_port_of_a_pod_is_foreign_where_the_service_leads_to_it_by_its_name() -> None:
+    """As a slice that was made by hand beside the controller's own."""
+    pods = [pod("a", ready=True)]
+    astray = led_to("a") | {"ports": [{"name": "http", "port": 8001}]}
+    assert reached([led_to("a"), astray], pods) == Reach(foreign=("port 8001 of a",))
+    idle = led_to("a") | {"ports": [{"name": "ops", "port": 8001}]}
+    assert reached([led_to("a"), idle], pods) == Reach()
+    unnamed = led_to("a") | {"ports": [{"name": "", "port": 8000}]}
+    assert reached([unnamed], pods).missing == ("a",)
+
+
+def test_a_pod_of_ours_that_gets_requests_and_does_not_answer_is_told_when_it_lasts() -> None:
+    found = reached([led_to("a", "b")], [pod("a", ready=True), pod("b")])
+    assert found == Reach(unready=("b",))
+    assert mismatch("llama", found, []) is None
+    told = mismatch("llama", found, found.all)
+    assert told is not None
+    assert "hold b, which does not answer" in told.message
+
+
 def test_what_leaves_and_gets_nothing_any_more_is_not_foreign() -> None:
     gone = led_to("gone", conditions={"ready": False, "serving": True, "terminating": True})
     assert reached([gone], []) == Reach()
