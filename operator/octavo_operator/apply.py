@@ -14,7 +14,7 @@ from octavo_operator.drift import drifted, first_drift
 from octavo_operator.findings import Finding, shortened
 from octavo_operator.kube import Kube, KubeError
 from octavo_operator.listing import listed
-from octavo_operator.manifest import ChildKey, Manifest, writers
+from octavo_operator.manifest import DEPLOYMENT, ChildKey, Manifest, writers
 from octavo_operator.overruled import REMEDY
 from octavo_operator.plan import Action, ActionType
 from octavo_operator.render import cache, service
@@ -99,7 +99,12 @@ async def _carry_out(kube: Kube, action: Action) -> Manifest | None:
         key=str(action.where),
         why=action.why,
     )
-    if live is not None and action.repair:
+    if live is not None and action.is_remade:
+        await kube.delete(kind, live, spares_pods=kind == DEPLOYMENT)
+        remains = await kube.get(kind, action.where.namespace, action.where.name)
+        if remains is not None:
+            return remains  # until what holds it lets go
+    elif live is not None and action.repair:
         answer = await kube.patch(kind, live, action.repair)
         if desired is not None and is_blocked(desired, answer):
             return answer  # something has the last word on it, and the apply would be refused

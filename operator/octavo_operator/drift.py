@@ -159,6 +159,14 @@ def additions(desired: Manifest, live: Manifest) -> list[Path]:
     )
 
 
+def applied_beside(desired: Manifest, live: Manifest) -> list[Path]:
+    """The paths of what was applied to the spec under our name and is not ours: an apply takes it out."""
+    entries = filter(is_of_an_apply, live["metadata"].get("managedFields", ()))
+    owned = (each.get("fieldsV1", {}).get("f:spec", {}) for each in entries)
+    pair = desired.get("spec", {}), live.get("spec", {})
+    return [path for each in owned for path in _additions(each, *pair, ("spec",))]
+
+
 def is_of_an_apply(entry: Manifest) -> bool:
     """Whether an entry of `managedFields` is that of our applies. What our patches put back is
     another one, and so is what somebody else wrote under our name."""

@@ -112,8 +112,8 @@ class Kube(Protocol):
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
         """A whole object, guarded by its resourceVersion."""
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
-        """The object, if it still is the one with this uid."""
+    async def delete(self, kind: Kind, manifest: Manifest, *, spares_pods: bool = False) -> None:
+        """The object, if it still is the one with this uid; what it owns stays where that is said."""
 
 
 async def load_configuration(kubeconfig: str | None = None) -> Configuration:
@@ -230,12 +230,12 @@ class ApiServer:
         path = kind.path(metadata["namespace"], metadata["name"])
         return await self._request("put", path, body=manifest, field_manager=FIELD_MANAGER)
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, *, spares_pods: bool = False) -> None:
         metadata = manifest["metadata"]
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": "Background",
+            "propagationPolicy": "Orphan" if spares_pods else "Background",
             "preconditions": {"uid": metadata["uid"]},
         }
         try:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from octavo_operator.api import v1alpha1
-from octavo_operator.drift import Path, first_drift, is_of_an_apply
+from octavo_operator.drift import Path, applied_beside, first_drift, is_of_an_apply
 from octavo_operator.manifest import (
+    DEPLOYMENT,
     Child,
     ChildKey,
     Manifest,
@@ -21,12 +22,13 @@ from octavo_operator.manifest import (
     controller_of,
     is_owned_by,
 )
-from octavo_operator.names import HASH_ANNOTATION, OWNER_LABEL
+from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.render import Owner
 from octavo_operator.render.cache import KEYS as MODEL_CACHES
 from octavo_operator.render.cache import as_it_can_be
+from octavo_operator.render.metadata import is_orphan
 from octavo_operator.render.service import KEY as SERVICE
-from octavo_operator.render.service import off_the_network
+from octavo_operator.render.service import is_headless, off_the_network
 from octavo_operator.render.service_account import KEY as SERVICE_ACCOUNT
 from octavo_operator.repair import Operation, foreign, pointer, repair
 
@@ -64,6 +66,8 @@ class Action:
     why: str
     repair: tuple[Operation, ...] = ()
     """What undoes what others added to it, before it is applied."""
+    is_remade: bool = False
+    """Whether what stands there goes first: no update makes ours of it."""
     undoes: bool = False
     """Whether it writes over what somebody else did since it was applied last."""
     held: str = ""
@@ -115,18 +119,29 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
         return action(ActionType.WAIT, "on its way out")
     if not is_ours:
         return undoing("ours, but nobody's any more")
+    if fixed := _made_otherwise(child, live):
+        return replace(undoing(f"{fixed} is another, and cannot be changed"), is_remade=True)
     undo, why = _undo(child, manifest, live)
     if undo:
         return undoing(why, undo)
+    why, is_undoing = _difference(child, manifest, live)
+    if why:
+        return undoing(why) if is_undoing else action(ActionType.APPLY, why)
+    return action(ActionType.KEEP, "unchanged")
+
+
+def _difference(child: Child, manifest: Manifest, live: Manifest) -> tuple[str, bool]:
+    """Why an apply is wanted, and whether it writes over what somebody else did; empty where nothing differs."""
     if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
         # Who took the record of the writers away may have written anything; an apply begins it anew.
-        return undoing("what of it is ours was forgotten")
+        return "what of it is ours was forgotten", True
     applied = live["metadata"].get("annotations", {}).get(HASH_ANNOTATION)
     if applied != manifest["metadata"]["annotations"][HASH_ANNOTATION]:
-        return action(ActionType.APPLY, "the manifest changed")
-    if drift := first_drift(manifest, live):
-        return undoing(f"{drift} was changed by somebody else")
-    return action(ActionType.KEEP, "unchanged")
+        return "the manifest changed", False
+    if child.key not in _SHARED and (beside := applied_beside(manifest, live)):
+        return f"{pointer(beside[0])} was added under our name", True
+    drift = first_drift(manifest, live)
+    return f"{drift} was changed by somebody else" if drift else "", True
 
 
 def _undo(child: Child, manifest: Manifest, live: Manifest) -> tuple[tuple[Operation, ...], str]:
@@ -148,6 +163,18 @@ def _undo(child: Child, manifest: Manifest, live: Manifest) -> tuple[tuple[Opera
     return undo, f"{where} was {'added' if added else 'changed by somebody else'}"
 
 
+def _made_otherwise(child: Child, live: Manifest) -> str:
+    """The field by which somebody made it in our place, that nobody can change; empty where there is none."""
+    if child.key == SERVICE and is_headless(live):
+        return "clusterIP"
+    if (
+        child.key.kind == DEPLOYMENT
+        and live["spec"]["selector"] != child.manifest["spec"]["selector"]
+    ):
+        return "selector"
+    return ""
+
+
 def _left_to_others(child: Child) -> frozenset[Path]:
     """What others may add to the spec of the child."""
     if child.key != SERVICE:
@@ -166,17 +193,6 @@ def _of_others(live: Manifest, owner: Owner) -> tuple[ActionType, str] | None:
     if (controller.get("kind"), controller.get("name")) == (v1alpha1.KIND, owner.name):
         # One was deleted and made anew, and Kubernetes has not taken the children of the former yet.
         return ActionType.WAIT, "of a former object of this name, and soon collected"
-    if not _is_orphan(live, owner):
+    if not is_orphan(live, owner):
         return ActionType.CONFLICT, "belongs to somebody else"
     return None
-
-
-def _is_orphan(live: Manifest, owner: Owner) -> bool:
-    """Whether it was made for an LLMDeployment of this name and nobody controls it now: what stays
-    when one is deleted with `--cascade=orphan`, or an owner reference was lost."""
-    metadata = live["metadata"]
-    return (
-        controller_of(live) is None
-        and metadata.get("labels", {}).get(OWNER_LABEL) == owner.name
-        and HASH_ANNOTATION in metadata.get("annotations", {})
-    )

@@ -128,6 +128,41 @@ def test_what_a_former_object_of_the_name_left_is_waited_for() -> None:
     assert set(types(observed, desired).values()) == {ActionType.CONFLICT}
 
 
+def test_what_was_made_in_our_place_and_cannot_become_ours_goes_first() -> None:
+    """As by `kubectl replace --force`, which keeps owner, labels and annotations."""
+    desired = children()
+    observed = live(desired)
+
+    def remade() -> set[str]:
+        actions = plan(observed, desired, OWNER)
+        return {each.key.kind.kind for each in actions if each.is_remade}
+
+    assert remade() == set()
+    of_kind = {key.kind.kind: child for key, child in observed.items() if child}
+    of_kind["Service"]["spec"]["clusterIP"] = "None"
+    assert remade() == {"Service"}
+    of_kind["Deployment"]["spec"]["selector"]["matchLabels"]["team"] = "blue"
+    assert remade() == {"Service", "Deployment"}
+    of_kind["Service"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    of_kind["Deployment"]["metadata"]["ownerReferences"] = []
+    assert remade() == set(), "what is nobody's is not ours to delete"
+
+
+def test_what_was_applied_under_our_name_beside_ours_is_applied_away() -> None:
+    desired = children()
+    observed = live(desired)
+    deployment = next(
+        child for child in observed.values() if child and child["kind"] == "Deployment"
+    )
+    deployment["spec"]["template"]["spec"]["hostIPC"] = True
+    fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:hostIPC": {}}}}}
+    deployment["metadata"]["managedFields"] = [OURS | {"fieldsV1": fields}]
+    (action,) = (each for each in plan(observed, desired, OWNER) if each.type is ActionType.APPLY)
+    assert action.why == "/spec/template/spec/hostIPC was added under our name"
+    assert action.undoes
+    assert not action.repair
+
+
 def test_what_is_wanted_and_on_its_way_out_is_waited_for() -> None:
     desired = children(model=CACHED)
     observed = live(desired)

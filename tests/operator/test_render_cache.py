@@ -28,7 +28,10 @@ def claim(
     class_name: str | None = "fast",
 ) -> Manifest:
     metadata: Manifest = {"name": "llama-models"}
-    if uid:
+    if not uid:  # as a deletion with --cascade=orphan leaves it
+        metadata["labels"] = {"octavo.dev/llmdeployment": KEY.name}
+        metadata["annotations"] = {"octavo.dev/manifest-hash": "0"}
+    else:
         metadata["ownerReferences"] = [{"uid": uid, "controller": True}]
     if dying:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -60,6 +63,10 @@ DYING, OURS, FOREIGN, ORPHAN = claim(dying=True), claim(), claim(uid="other"), c
         (FOREIGN, NONE, FIRST),
         (FOREIGN, OURS, SECOND),
         (ORPHAN, NONE, FIRST),
+        (NONE, ORPHAN, SECOND),
+        (DYING, ORPHAN, SECOND),
+        (FOREIGN, ORPHAN, SECOND),
+        (ORPHAN, OURS, SECOND),
     ],
 )
 def test_the_claim_in_use_is_one_that_pods_can_mount(

@@ -24,7 +24,7 @@ from octavo_operator.manifest import (
 from octavo_operator.manifest_types import PersistentVolumeClaimSpec
 from octavo_operator.names import HASH_ANNOTATION
 from octavo_operator.render.context import Owner, RenderContext
-from octavo_operator.render.metadata import child
+from octavo_operator.render.metadata import child, is_orphan
 
 KEY = ChildKey(PERSISTENT_VOLUME_CLAIM, "models")
 OTHER_KEY = ChildKey(PERSISTENT_VOLUME_CLAIM, "models-2")
@@ -44,13 +44,13 @@ def key_in_use(
     children: Mapping[ChildKey, Manifest | None], wanted: CacheSpec | None, owner: Owner
 ) -> ChildKey:
     """Which of the two names the cache's claim has, or is to have: that of a claim that pods can mount,
-    else the first that is free. What is somebody else's, or nobody's any more, stands where it stands."""
-    ours = {
-        key: live
-        for key in KEYS
-        if (live := children.get(key)) is not None and is_owned_by(live, owner.uid)
-    }
-    usable = (key for key, live in ours.items() if _is_usable(key, live, wanted, owner))
+    else one that was ours and is nobody's, else the first that is free. What is somebody else's stands where
+    it stands."""
+    standing = {key: live for key in KEYS if (live := children.get(key)) is not None}
+    ours = {key: live for key, live in standing.items() if is_owned_by(live, owner.uid)}
+    orphans = {key: live for key, live in standing.items() if is_orphan(live, owner)}
+    candidates = (*ours.items(), *orphans.items())
+    usable = (key for key, live in candidates if _is_usable(key, live, wanted, owner))
     if (found := next(usable, None)) is not None:
         return found
     is_other_free = children.get(OTHER_KEY) is None

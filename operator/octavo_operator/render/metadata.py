@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from octavo_operator.api import v1alpha1
-from octavo_operator.manifest import Child, ChildKey, Manifest, digest
+from octavo_operator.manifest import Child, ChildKey, Manifest, controller_of, digest
 from octavo_operator.manifest_types import ObjectMeta, OwnerReference
-from octavo_operator.names import HASH_ANNOTATION, labels
+from octavo_operator.names import HASH_ANNOTATION, OWNER_LABEL, labels
 from octavo_operator.render.context import Owner
 
 
@@ -46,3 +46,14 @@ def owner_reference(owner: Owner) -> OwnerReference:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+def is_orphan(live: Manifest, owner: Owner) -> bool:
+    """Whether it was made for an LLMDeployment of this name and nobody controls it now: what stays
+    when one is deleted with `--cascade=orphan`, or an owner reference was lost."""
+    metadata = live["metadata"]
+    return (
+        controller_of(live) is None
+        and metadata.get("labels", {}).get(OWNER_LABEL) == owner.name
+        and HASH_ANNOTATION in metadata.get("annotations", {})
+    )

@@ -42,6 +42,11 @@ def off_the_network(live: Manifest) -> list[str]:
     return [each for each in _OFF_THE_NETWORK if each in labels]
 
 
+def is_headless(live: Manifest) -> bool:
+    """Whether it has no address of its own, which ours are never made without."""
+    return bool(live["spec"].get("clusterIP") == "None")
+
+
 def url(key: ObjectKey) -> str:
     """The base URL for OpenAI clients, from any namespace of the cluster."""
     return f"http://{KEY.name_for(key.name)}.{key.namespace}.svc:{HTTP_PORT}/v1"

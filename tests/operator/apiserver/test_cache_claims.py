@@ -56,6 +56,31 @@ def test_pods_leave_a_claim_that_somebody_deleted_and_a_bound_one_keeps_its_clas
 
 
 @pytest.mark.usefixtures("operator")
+def test_a_claim_of_either_name_that_lost_its_owner_is_taken_back(cluster: Cluster) -> None:
+    """Another one beside it would have all pods start anew and download the model again."""
+    create(cluster.admin, cluster.namespace, model={"uri": "hf://o/n", "cache": {"size": "5Gi"}})
+    cluster.wait_children(ORDINARY | {"PersistentVolumeClaim"})
+    collection = COLLECTIONS["PersistentVolumeClaim"].format(cluster.namespace)
+    cluster.admin.request("DELETE", f"{collection}/llama-models")
+    wait_until(lambda: cluster.admin.get(f"{collection}/llama-models-2") is not None)
+    cluster.admin.merge(f"{collection}/llama-models", {"metadata": {"finalizers": None}})
+
+    def owners() -> dict[str, int]:
+        return {
+            each["metadata"]["name"]: len(each["metadata"].get("ownerReferences", ()))
+            for each in cluster.admin.items(collection)
+        }
+
+    wait_until(lambda: owners() == {"llama-models-2": 1})
+    lost = cluster.admin.merge(
+        f"{collection}/llama-models-2", {"metadata": {"ownerReferences": None}}
+    )
+    assert lost.status == 200, lost.message
+    wait_until(lambda: owners() == {"llama-models-2": 1} or len(owners()) > 1)
+    assert owners() == {"llama-models-2": 1}
+
+
+@pytest.mark.usefixtures("operator")
 def test_a_claim_that_was_never_bound_is_made_anew_with_the_class_that_is_asked_for(
     cluster: Cluster,
 ) -> None:

@@ -280,6 +280,50 @@ def test_what_a_repair_put_back_goes_with_the_spec_that_asked_for_it(cluster: Cl
 
 
 @pytest.mark.usefixtures("operator")
+def test_what_no_update_makes_ours_is_made_anew(cluster: Cluster) -> None:
+    """A Service without an address, and a Deployment of another selector, both in the place of ours with all
+    of our metadata, as `kubectl replace --force` makes them."""
+    create(cluster.admin, cluster.namespace)
+    pristine = cluster.wait_children()
+    for kind, change in (("Service", headless), ("Deployment", other_selector)):
+        collection = COLLECTIONS[kind].format(cluster.namespace)
+        made = copy.deepcopy(pristine[kind])
+        for field in ("uid", "resourceVersion", "managedFields", "creationTimestamp"):
+            del made["metadata"][field]
+        change(made)
+
+        def in_its_place(collection: str = collection, made: dict[str, Any] = made) -> bool:
+            cluster.admin.request("DELETE", f"{collection}/llama")
+            return cluster.admin.request("POST", collection, made).status == 201
+
+        wait_until(in_its_place)
+        wanted = without_addresses(pristine[kind]["spec"])
+
+        def is_ours(kind: str = kind, wanted: dict[str, Any] = wanted) -> bool:
+            live = cluster.children().get(kind)
+            if live is not None and "deletionTimestamp" in live["metadata"]:
+                # As the collector of garbage does when what it owned is nobody's.
+                where = COLLECTIONS[kind].format(cluster.namespace) + "/llama"
+                cluster.admin.merge(where, {"metadata": {"finalizers": None}})
+                return False
+            return live is not None and without_addresses(live["spec"]) == wanted
+
+        wait_until(is_ours)
+    assert (cluster.children()["Service"])["spec"]["clusterIP"] != "None"
+
+
+def headless(service: dict[str, Any]) -> None:
+    for field in ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        del service["spec"][field]
+    service["spec"]["clusterIP"] = "None"
+
+
+def other_selector(deployment: dict[str, Any]) -> None:
+    deployment["spec"]["selector"]["matchLabels"]["team"] = "blue"
+    deployment["spec"]["template"]["metadata"]["labels"]["team"] = "blue"
+
+
+@pytest.mark.usefixtures("operator")
 def test_a_port_that_a_policy_changed_is_told_and_put_right_when_the_policy_is_gone(
     cluster: Cluster,
 ) -> None:

@@ -137,7 +137,7 @@ class FakeKube:
             raise KubeError(409, "Conflict", "the object has been modified")
         return self.put(kind, manifest)
 
-    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+    async def delete(self, kind: Kind, manifest: Manifest, *, spares_pods: bool = False) -> None:
         metadata = manifest["metadata"]
         self._record("delete", kind, metadata["name"])
         self.remove(kind, metadata["namespace"], metadata["name"])
