@@ -42,7 +42,7 @@ def test_two_replicas_run_and_the_third_is_reported(crowded: Kubectl) -> None:
         "InsufficientGpu",
         lambda: condition(crowded.must_get("llmd", NAME), "Degraded"),
         lambda seen: seen.is_true and seen.reason == "InsufficientGpu",
-        timeout_seconds=30,
+        timeout_seconds=90,
         explain=lambda: explain(crowded, NAME),
     )
     assert "nvidia.com/gpu" in degraded.message
@@ -101,7 +101,7 @@ def test_gpus_of_one_replica_are_all_of_one_node(crowded: Kubectl) -> None:
         "InsufficientGpu",
         lambda: condition(crowded.must_get("llmd", "pair"), "Degraded"),
         lambda seen: seen.is_true and seen.reason == "InsufficientGpu",
-        timeout_seconds=30,
+        timeout_seconds=90,
         explain=lambda: explain(crowded, "pair"),
     )
     assert status(crowded.must_get("llmd", "pair"), "gpus") == 2

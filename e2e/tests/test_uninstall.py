@@ -86,7 +86,7 @@ def test_an_image_that_cannot_be_pulled_is_told_while_the_old_pods_serve_on(
             "ImagePullFailed",
             lambda: condition(serving.must_get("llmd", NAME), "Degraded"),
             lambda degraded: degraded.is_true and degraded.reason == "ImagePullFailed",
-            timeout_seconds=30,
+            timeout_seconds=60,
             explain=lambda: explain(serving, NAME),
         )
         print(f"{seen} ({time.monotonic() - start:.1f} s after the upgrade)")

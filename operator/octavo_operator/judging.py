@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from octavo_operator import admission, claims, images
-from octavo_operator.api.conditions import Reason
+from octavo_operator import admission, claims, images, retries
+from octavo_operator.api.conditions import ConditionType, Reason
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import ineffective_fields
 from octavo_operator.apply import Applied
@@ -66,12 +66,14 @@ class Judge:
         self._overruled = overruled
         self._sightings = Sightings(PROPAGATION_SECONDS)
         self._growing = Sightings(claims.GROWTH_PATIENCE_SECONDS)
+        self._starting = Sightings(retries.PATIENCE_SECONDS)
         self._steady_clock = steady_clock
 
     def forget(self, key: ObjectKey) -> None:
         """The object is gone."""
         self._sightings.forget(key)
         self._growing.forget(key)
+        self._starting.forget(key)
 
     def judge(
         self,
@@ -87,6 +89,15 @@ class Judge:
         led = self._led(observed, decided, conditions)
         notice, growth_wait = self._notice(observed, decided, applied, conditions)
         moved = self._moved(decided, conditions, is_replacing=told.is_replacing)
+        graver = applied.problem or contest or led.problem or told.refusal
+        is_young, young_wait = retries.is_young(
+            self._starting,
+            key,
+            seen.finding(),
+            seen,
+            self._steady_clock(),
+            was_alarm=conditions.was_true(ConditionType.DEGRADED),
+        )
         observation = Observation(
             key=key,
             generation=conditions.generation,
@@ -102,7 +113,8 @@ class Judge:
                 conditions.now,
                 conditions.message_before(Reason.METRICS_UNAVAILABLE),
             ),
-            problem=applied.problem or contest or led.problem or told.refusal or seen.finding(),
+            problem=graver or seen.finding(),
+            is_young=is_young and graver is None,
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
             notice=led.notice or notice or moved,
@@ -125,6 +137,7 @@ class Judge:
             setup_patience_left(seen, conditions.now),
             led.wait,
             growth_wait,
+            young_wait,
             _RETRY_REFUSED_SECONDS if applied.was_refused else None,
         )
         return Judged(observation, _is_rolling(observation, decided, live), waits)

@@ -131,7 +131,7 @@ def _for_desired(live: Manifest | None, child: Child, owner: Owner) -> Action:
 
 
 def _difference(child: Child, manifest: Manifest, live: Manifest) -> tuple[str, bool]:
-    """Why an apply is wanted, and whether it writes over what somebody else did; empty where nothing differs."""
+    """Why an apply is wanted, and whether it writes over what somebody else did; empty where none is."""
     if not any(map(is_of_an_apply, live["metadata"].get("managedFields", ()))):
         # Who took the record of the writers away may have written anything; an apply begins it anew.
         return "what of it is ours was forgotten", True

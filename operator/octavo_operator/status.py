@@ -55,6 +55,8 @@ class Observation:
     autoscaling: AutoscalingView
     problem: Finding | None
     """The gravest thing in the way: of the children, of the workload, or of a pod."""
+    is_young: bool = False
+    """Whether that is no alarm yet, as Kubernetes tries it again by itself."""
     gpus: int = 0
     """Those that the pods hold or wait for, of whatever revision, those that end too."""
     service_problem: Finding | None = None
@@ -272,8 +274,9 @@ def mark_degraded(conditions: ConditionSet, seen: Observation) -> None:
     is_awaited = is_patient or _is_room_awaited(conditions, seen)
     # A container that ended starts again, and a node asks for an image again.
     is_restarting = is_patient and bool(seen.problem and seen.problem.reason in POD_REASONS)
-    passes = is_restarting or (
-        is_awaited if seen.problem and seen.problem.is_shortage else _passes(conditions, seen)
+    is_shortage = bool(seen.problem and seen.problem.is_shortage)
+    passes = (
+        seen.is_young or is_restarting or (is_awaited if is_shortage else _passes(conditions, seen))
     )
     if seen.problem and not passes:
         conditions.mark_true(ConditionType.DEGRADED, seen.problem.reason, seen.problem.message)

@@ -12,6 +12,7 @@ from octavo.server.process.run import ENGINE_EXIT_SECONDS
 from octavo_operator.endpoints import PROPAGATION_SECONDS
 from octavo_operator.pods import SETUP_PATIENCE_SECONDS
 from octavo_operator.render.pod import pod_template
+from octavo_operator.retries import PATIENCE_SECONDS as RETRY_PATIENCE_SECONDS
 from octavo_operator.settings import Settings
 from octavo_operator.status import LOSS_PATIENCE_SECONDS
 from octavo_operator.workqueue import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS
@@ -34,6 +35,7 @@ def default(setting: str) -> float:
 def test_patience_is_the_operator_s() -> None:
     assert promised(r"missing for (\d+) s, `Degraded`") == LOSS_PATIENCE_SECONDS
     assert promised(r"\| (\d+) s later \| `Degraded`") == LOSS_PATIENCE_SECONDS
+    assert promised(r"an alarm when it lasts for (\d+) s") == RETRY_PATIENCE_SECONDS
     assert promised(r"cannot set up is told after (\d+) s") == SETUP_PATIENCE_SECONDS
     assert promised(r"not the pods after (\d+) s") == PROPAGATION_SECONDS
     assert (FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS) == (0.5, 60)
