@@ -38,11 +38,7 @@ _ROOT_VALIDATIONS = [
 _COLUMNS: list[dict[str, Any]] = [
     {"name": "Model", "type": "string", "jsonPath": ".spec.model.uri"},
     {"name": "Ready", "type": "string", "jsonPath": ".status.ready"},
-    {
-        "name": "Status",
-        "type": "string",
-        "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
-    },
+    {"name": "Status", "type": "string", "jsonPath": ".status.summary"},
     {"name": "Queue", "type": "integer", "jsonPath": ".status.queue"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},

@@ -120,6 +120,7 @@ def compute_status(observation: Observation, conditions: ConditionSet) -> dict[s
         "updatedReplicas": len(fleet.ready_current),
         "desiredReplicas": desired,
         "ready": f"{len(fleet.ready)}/{desired}",
+        "summary": summary(conditions),
         "selector": selector_text(observation.key.name),
         "revision": fleet.revision,
         "url": "" if observation.service_problem else url(observation.key),
@@ -144,6 +145,7 @@ def invalid_status(
     return {
         **resource.get("status", {}),
         "observedGeneration": conditions.generation,
+        "summary": summary(conditions),
         "conditions": conditions.as_list(),
     }
 
@@ -169,8 +171,19 @@ def failed_status(resource: Manifest, conditions: ConditionSet, why: str) -> dic
     return {
         **resource.get("status", {}),
         "observedGeneration": conditions.generation,
+        "summary": summary(conditions),
         "conditions": conditions.as_list(),
     }
+
+
+def summary(conditions: ConditionSet) -> str:
+    """What `kubectl get` has room for: why it is not Ready, else what needs a person."""
+    ready, degraded = (
+        conditions.marked[each] for each in (ConditionType.READY, ConditionType.DEGRADED)
+    )
+    is_both = ready["status"] == degraded["status"] == ConditionStatus.TRUE
+    told: str = degraded["reason"] if is_both else ready["reason"]
+    return told
 
 
 def mark_ready(conditions: ConditionSet, seen: Observation) -> None:

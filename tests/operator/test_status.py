@@ -338,11 +338,24 @@ def test_every_condition_speaks_about_the_generation_that_was_read() -> None:
     assert found["observedGeneration"] == 7
 
 
+def test_the_one_word_of_kubectl_get_tells_what_is_wrong_though_it_serves() -> None:
+    """What nothing suffers from yet, such as a cache that does not grow or a policy that is contested."""
+    assert status(ready(1))["summary"] == "Serving"
+    contested = Finding(Reason.CONTESTED, "NetworkPolicy llama: repaired again and again")
+    found = status(ready(1), problem=contested)
+    assert told(found)["Ready"] == ("True", "Serving")
+    assert found["summary"] == "Contested"
+    assert status([pod()])["summary"] == "Starting"
+    missing = status(ready(1, "old"), problem=contested)
+    assert missing["summary"] == told(missing)["Ready"][1]
+
+
 def test_an_unreadable_spec_keeps_the_counts_of_what_still_runs() -> None:
     before = status(ready(1))
     live = resource(generation=2) | {"status": before}
     found = invalid_status(live, condition_set(live, NOW), Reason.INVALID_SPEC, "spec.x: no")
     assert found["readyReplicas"] == 1
+    assert found["summary"] == "InvalidSpec"
     assert found["observedGeneration"] == 2
     assert told(found)["Ready"] == ("False", "InvalidSpec")
     assert told(found)["Degraded"] == ("True", "InvalidSpec")

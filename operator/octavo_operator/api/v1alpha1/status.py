@@ -50,6 +50,11 @@ class LLMDeploymentStatus(ApiModel):
         description="GPUs (`resources.gpuResource`) that pods hold or wait for, those that are ending too.",
     )
     ready: str = Field(default="0/0", description="readyReplicas/desiredReplicas.")
+    summary: str = Field(
+        default="",
+        description="In one word: the reason of Ready, or that of Degraded where it is Ready and something "
+        "needs a person.",
+    )
     queue: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Sequences that wait, over all replicas; with autoscaling only."
     )
