@@ -8,6 +8,7 @@ refused by its name is left out, and the rest is asked again, so that most of it
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -86,7 +87,7 @@ def settle(body: dict[str, Any]) -> None:
 
 def leave_out(body: dict[str, Any], param: str | None) -> bool:
     """What is refused; False where there is nothing to leave out."""
-    name = (param or "").partition(".")[0]
+    name = re.split(r"[.[]", param or "")[0]
     if name not in body or (name in PLAIN and body[name] == PLAIN[name]):
         return False
     del body[name]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from octavo.errors import InvalidParameterError
+from octavo.json_path import json_path
 
 FIELD = "function_call"
 ROLE = "function"
@@ -18,12 +19,12 @@ ROLE = "function"
 def as_tool_messages(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The conversation without this form; what has none of it is left as it is.
 
-    Raises `InvalidParameterError` with `messages.<position>.<field>`.
+    Raises `InvalidParameterError` with `messages[<position>].<field>`.
     """
     found: list[Mapping[str, Any]] = []
     calls: dict[str, str] = {}
     for number, message in enumerate(messages):
-        place = f"messages.{number}"
+        place = json_path("messages", number)
         if message.get("role") == ROLE:
             found.append(_result(place, message, calls))
         elif message.get(FIELD) is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from octavo.chat.function_calls import as_tool_messages
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
+from octavo.json_path import json_path
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _MAX_SHOWN_CHARS = 80
@@ -24,13 +25,15 @@ def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     are left out; all else is as the client sent it, in its order.
 
     Raises:
-        InvalidParameterError: A message is not one; it names `messages.<position>.<field>`.
+        InvalidParameterError: A message is not one; it names `messages[<position>].<field>`.
         UnsupportedParameterError: A message holds what a text model cannot read.
     """
     if not messages:
         raise InvalidParameterError("messages", "messages is empty; give at least one message.")
     given = as_tool_messages(messages)
-    found = [_template_message(f"messages.{i}", message) for i, message in enumerate(given)]
+    found = [
+        _template_message(json_path("messages", i), message) for i, message in enumerate(given)
+    ]
     _check_results(found)
     return found
 
@@ -85,7 +88,7 @@ def _check_results(messages: Sequence[Mapping[str, Any]]) -> None:
         known |= {call.get("id") for call in message.get("tool_calls", ())}
         if message["role"] != "tool":
             continue
-        place = f"messages.{number}"
+        place = json_path("messages", number)
         if not known:
             raise InvalidParameterError(
                 place,
@@ -110,7 +113,7 @@ def _content(place: str, message: object) -> str | list[dict[str, Any]] | None:
             f"{place}.content",
             f"{place}.content is {_shown(content)}; it must be a text or a list of parts.",
         )
-    return [_part(f"{place}.content.{number}", part) for number, part in enumerate(content)]
+    return [_part(json_path(place, "content", number), part) for number, part in enumerate(content)]
 
 
 def _part(place: str, part: object) -> dict[str, Any]:
@@ -135,7 +138,9 @@ def _calls(place: str, calls: object) -> list[dict[str, Any]]:
         raise InvalidParameterError(
             f"{place}.tool_calls", f"{place}.tool_calls is {_shown(calls)}; it must be a list."
         )
-    return [_call(f"{place}.tool_calls.{number}", call) for number, call in enumerate(calls)]
+    return [
+        _call(json_path(place, "tool_calls", number), call) for number, call in enumerate(calls)
+    ]
 
 
 def _call(place: str, call: object) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from octavo.chat.template import ChatTemplate, ChatTemplates
 from octavo.chat.tools import check_tools
 from octavo.chat.variables import known_variables
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
+from octavo.json_path import json_path
 
 Message = Mapping[str, Any]
 
@@ -121,7 +122,7 @@ def _at_its_place(
             good = middle
         except InvalidParameterError:
             bad = middle
-    place = f"messages.{good}"
+    place = json_path("messages", good)
     return InvalidParameterError(place, f"At {place}: {error}")
 
 
@@ -171,7 +172,7 @@ class _Shown:
             return
         if self._is_lost(self._with({place: self._other_text(place) for place in places})):
             raise self._nothing_of(
-                f"messages.{places[0]}.content",
+                json_path("messages", places[0], "content"),
                 "what the user wrote",
                 "Serve the model with another --chat-template.",
             )
@@ -188,7 +189,7 @@ class _Shown:
             if place < turn and shown != self._rendered(self._with({place: changed})[:turn]):
                 continue
             raise self._nothing_of(
-                f"messages.{place}.content",
+                json_path("messages", place, "content"),
                 "this system message",
                 "Put it into the first message, where the model knows system messages, or into the user's.",
             )
@@ -197,7 +198,9 @@ class _Shown:
         """Every result of a tool must show."""
         for place, _ in self._lost(self._other_texts("tool")):
             raise self._nothing_of(
-                f"messages.{place}.content", "this tool's result", "Put it into the user's message."
+                json_path("messages", place, "content"),
+                "this tool's result",
+                "Put it into the user's message.",
             )
 
     def calls(self) -> None:
@@ -220,11 +223,13 @@ class _Shown:
             ]
             if len(lost) == len(calls):
                 raise self._nothing_of(
-                    f"messages.{place}.tool_calls", "these calls", self._advice_on_calls(place)
+                    json_path("messages", place, "tool_calls"),
+                    "these calls",
+                    self._advice_on_calls(place),
                 )
             if lost:
                 raise self._nothing_of(
-                    f"messages.{place}.tool_calls.{lost[0]}",
+                    json_path("messages", place, "tool_calls", lost[0]),
                     "this call, though of others beside it,",
                     "Send each in a message of its own, its result behind it.",
                 )

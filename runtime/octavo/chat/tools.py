@@ -6,17 +6,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from octavo.errors import InvalidParameterError, UnsupportedParameterError
+from octavo.json_path import json_path
 
 _MAX_SHOWN_CHARS = 80
 
 
 def check_tools(tools: object) -> None:
     """Raises `InvalidParameterError` for what is no list of functions; it names
-    `tools.<position>.<field>`."""
+    `tools[<position>].<field>`."""
     if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
         raise _wrong("tools", tools, "a list")
     for number, tool in enumerate(tools):
-        _check_tool(f"tools.{number}", tool)
+        _check_tool(json_path("tools", number), tool)
 
 
 def _check_tool(place: str, tool: object) -> None:

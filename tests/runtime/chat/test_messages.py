@@ -73,10 +73,10 @@ def test_a_refusal_that_is_no_text_is_told_as_that(refusal: object) -> None:
     for content in (None, "x"):
         message = {"role": "assistant", "content": content, "refusal": refusal}
         with pytest.raises(
-            InvalidParameterError, match=r"messages\.0\.refusal is .* a text"
+            InvalidParameterError, match=r"messages\[0\]\.refusal is .* a text"
         ) as told:
             template_messages([message])
-        assert told.value.parameter == "messages.0.refusal"
+        assert told.value.parameter == "messages[0].refusal"
 
 
 def test_a_refusal_is_what_the_model_said() -> None:
@@ -96,72 +96,72 @@ def test_a_refusal_is_what_the_model_said() -> None:
 @pytest.mark.parametrize(
     ("message", "parameter", "kind"),
     [
-        ({"role": "robot", "content": "x"}, "messages.1.role", InvalidParameterError),
-        ({"content": "x"}, "messages.1.role", InvalidParameterError),
-        ({"role": "user", "content": None}, "messages.1.content", InvalidParameterError),
-        ({"role": "user"}, "messages.1.content", InvalidParameterError),
-        ({"role": "user", "content": 5}, "messages.1.content", InvalidParameterError),
+        ({"role": "robot", "content": "x"}, "messages[1].role", InvalidParameterError),
+        ({"content": "x"}, "messages[1].role", InvalidParameterError),
+        ({"role": "user", "content": None}, "messages[1].content", InvalidParameterError),
+        ({"role": "user"}, "messages[1].content", InvalidParameterError),
+        ({"role": "user", "content": 5}, "messages[1].content", InvalidParameterError),
         (
             {
                 "role": "user",
                 "content": [{"type": "image_url", "image_url": {"url": "http://h/x"}}],
             },
-            "messages.1.content.0",
+            "messages[1].content[0]",
             UnsupportedParameterError,
         ),
         (
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "input_audio"}]},
-            "messages.1.content.1",
+            "messages[1].content[1]",
             UnsupportedParameterError,
         ),
-        ({"role": "user", "content": ["a"]}, "messages.1.content.0", UnsupportedParameterError),
+        ({"role": "user", "content": ["a"]}, "messages[1].content[0]", UnsupportedParameterError),
         (
             {"role": "user", "content": "x", "function_call": {"name": "f", "arguments": "{}"}},
-            "messages.1.function_call",
+            "messages[1].function_call",
             InvalidParameterError,
         ),
         (
             {"role": "assistant", "function_call": {"name": "f"}, "tool_calls": [{}]},
-            "messages.1.function_call",
+            "messages[1].function_call",
             InvalidParameterError,
         ),
         (
             {"role": "assistant", "function_call": {"name": 5}},
-            "messages.1.function_call",
+            "messages[1].function_call",
             InvalidParameterError,
         ),
         (
             {"role": "assistant", "function_call": {"name": "f", "arguments": 5}},
-            "messages.1.function_call.arguments",
+            "messages[1].function_call.arguments",
             InvalidParameterError,
         ),
         (
             {"role": "function", "name": "f", "content": "1"},
-            "messages.1.name",
+            "messages[1].name",
             InvalidParameterError,
         ),
         (
             {"role": "assistant", "audio": {"id": "a"}},
-            "messages.1.audio",
+            "messages[1].audio",
             UnsupportedParameterError,
         ),
-        ({"role": "assistant", "tool_calls": "f"}, "messages.1.tool_calls", InvalidParameterError),
+        ({"role": "assistant", "tool_calls": "f"}, "messages[1].tool_calls", InvalidParameterError),
         (
             {"role": "assistant", "tool_calls": [{}]},
-            "messages.1.tool_calls.0",
+            "messages[1].tool_calls[0]",
             InvalidParameterError,
         ),
         *[
             (
                 {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": no}}]},
-                "messages.1.tool_calls.0.function.arguments",
+                "messages[1].tool_calls[0].function.arguments",
                 InvalidParameterError,
             )
             for no in (None, 5, True, [1], b"{}")
         ],
         (
             {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]},
-            "messages.1.tool_calls.0.function.name",
+            "messages[1].tool_calls[0].function.name",
             InvalidParameterError,
         ),
     ],
@@ -223,11 +223,11 @@ def result(call_id: str | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("messages", "parameter"),
     [
-        ([result("a")], "messages.0"),
-        ([result(None), calling("a")], "messages.0"),
-        ([{"role": "assistant", "content": "x", "tool_calls": []}, result("a")], "messages.1"),
-        ([calling("a"), result("a"), result("b")], "messages.2.tool_call_id"),
-        ([calling("a"), result("b"), calling("b")], "messages.1.tool_call_id"),
+        ([result("a")], "messages[0]"),
+        ([result(None), calling("a")], "messages[0]"),
+        ([{"role": "assistant", "content": "x", "tool_calls": []}, result("a")], "messages[1]"),
+        ([calling("a"), result("a"), result("b")], "messages[2].tool_call_id"),
+        ([calling("a"), result("b"), calling("b")], "messages[1].tool_call_id"),
     ],
 )
 def test_a_result_that_answers_no_call_is_refused(

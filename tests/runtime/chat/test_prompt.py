@@ -28,18 +28,18 @@ def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str
 @pytest.mark.parametrize(
     ("template", "messages", "options", "parameter"),
     [
-        ("Hello", [USER], {}, "messages.0.content"),
+        ("Hello", [USER], {}, "messages[0].content"),
         (
             "{% for m in messages %}{% for p in m.content %}{{ p.body }}{% endfor %}{% endfor %}",
             [USER],
             {},
-            "messages.0.content",
+            "messages[0].content",
         ),
         (
             "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
             [{"role": "system", "content": "Be brief."}, USER],
             {},
-            "messages.0.content",
+            "messages[0].content",
         ),
         (CHATML, [USER], {"tools": [TOOL]}, "tools"),
         (CHATML, [USER], {"template_kwargs": {"tools": [TOOL]}}, "tools"),
@@ -53,20 +53,20 @@ def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str
             CHATML,
             [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}, USER],
             {},
-            "messages.1.tool_calls",
+            "messages[1].tool_calls",
         ),
         (
             # Of a message with text this template shows the text alone.
             published.DEEPSEEK_R1_DISTILL,
             [USER, {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}],
             {},
-            "messages.1.tool_calls",
+            "messages[1].tool_calls",
         ),
         (
             "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
             [USER, CALLING, RESULT],
             {},
-            "messages.2.content",
+            "messages[2].content",
         ),
         (
             # The last one alone shows.
@@ -77,20 +77,20 @@ def render(template: str, messages: list[dict[str, Any]], **options: Any) -> str
                 USER,
             ],
             {},
-            "messages.0.content",
+            "messages[0].content",
         ),
         (
             "{% for m in messages if m.role != 'tool' or m == messages[-1] %}{{ m.content }}{% endfor %}",
             [USER, CALLING, {"role": "tool", "content": "41"}, {"role": "tool", "content": "42"}],
             {},
-            "messages.2.content",
+            "messages[2].content",
         ),
         (
             # The user's turn shows the first one, and no turn the second.
             published.MISTRAL_V3,
             [SYSTEM, SYSTEM | {"content": "Be polite."}, USER, CALLING, RESULT],
             {},
-            "messages.1.content",
+            "messages[1].content",
         ),
     ],
 )
@@ -161,7 +161,7 @@ def test_each_call_of_a_message_must_show() -> None:
         UnsupportedParameterError, match="Send each in a message of its own"
     ) as error:
         render(FIRST_CALL, [USER, {**CALLING, "tool_calls": calls}, RESULT])
-    assert error.value.parameter == "messages.1.tool_calls.1"
+    assert error.value.parameter == "messages[1].tool_calls[1]"
     alone = [message for call in calls for message in ({**CALLING, "tool_calls": [call]}, RESULT)]
     assert render(FIRST_CALL, [USER, *alone]).count("abcdefgh") == 2
 
@@ -184,7 +184,7 @@ def test_lost_calls_are_told_with_what_helps(
 ) -> None:
     with pytest.raises(UnsupportedParameterError, match=advice) as error:
         render(template, [USER, {**CALLING, "content": content}, RESULT])
-    assert error.value.parameter == "messages.1.tool_calls"
+    assert error.value.parameter == "messages[1].tool_calls"
 
 
 def test_tools_take_the_template_that_was_made_for_them() -> None:
@@ -221,8 +221,8 @@ def test_a_template_that_refuses_a_conversation_says_from_which_message_on(
     messages = [{"role": role, "content": "hi"} for role in [*roles, wrong, *behind]]
     with pytest.raises(InvalidParameterError, match="roles must alternate") as caught:
         render(ALTERNATING, messages)
-    assert caught.value.parameter == f"messages.{num_good}"
-    assert str(caught.value).startswith(f"At messages.{num_good}: ")
+    assert caught.value.parameter == f"messages[{num_good}]"
+    assert str(caught.value).startswith(f"At messages[{num_good}]: ")
 
 
 THINKER = "{{ messages[0].content }}{% if not enable_thinking %}<think></think>{% endif %}"

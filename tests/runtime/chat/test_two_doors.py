@@ -92,19 +92,19 @@ def test_both_doors_refuse_the_same(llm: LLM, message: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
-        ({"messages": [{**USER, "name": 3}]}, "messages.0.name"),
+        ({"messages": [{**USER, "name": 3}]}, "messages[0].name"),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "id": 5}]}]},
-            "messages.0.tool_calls.0.id",
+            "messages[0].tool_calls[0].id",
         ),
         ({"tools": "f"}, "tools"),
-        ({"tools": [{"name": "f"}]}, "tools.0.type"),
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0.type"),
-        ({"tools": [TOOL, {"type": "function"}]}, "tools.1.function"),
-        ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
+        ({"tools": [{"name": "f"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        ({"tools": [TOOL, {"type": "function"}]}, "tools[1].function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         (
             {"tools": [{**TOOL, "function": {"name": "f", "parameters": 5}}]},
-            "tools.0.function.parameters",
+            "tools[0].function.parameters",
         ),
     ],
     ids=str,
@@ -134,7 +134,7 @@ def test_half_a_character_is_refused(llm: LLM) -> None:
         ({"chat_template_kwargs": {1: 2}}, "chat_template_kwargs"),
         ({"chat_template_kwargs": {"documents": [{5}]}}, "chat_template_kwargs"),
         ({"tools": [{**TOOL, "function": {"name": "f", "parameters": {"a": {5}}}}]}, "tools"),
-        ({"messages": [{**USER, "x": {5}}]}, "messages.0"),
+        ({"messages": [{**USER, "x": {5}}]}, "messages[0]"),
     ],
     ids=str,
 )

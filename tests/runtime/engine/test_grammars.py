@@ -283,10 +283,12 @@ def test_a_refusal_says_which_schema_and_where_in_it() -> None:
     wanted = StructuredOutputsParams(
         grammar="%llguidance {}\nstart: @tool_0 | @tool_1\n",
         schemas=schemas,
-        places={"tool_1": "tools.1 (f)"},
+        places={"tool_1": "tools[1] (f)"},
         parameter="tools",
     )
-    told = 'tools cannot be held to: tools.1 (f) at properties.b.items: Unimplemented keys: ["not"]'
+    told = (
+        'tools cannot be held to: tools[1] (f) at properties.b.items: Unimplemented keys: ["not"]'
+    )
     with pytest.raises(InvalidParameterError) as caught:
         COMPILER.prepare(wanted, [END])
     assert str(caught.value) == told

@@ -272,10 +272,10 @@ ANY: Tag = {"type": "any_text"}
 @pytest.mark.parametrize(
     ("tree", "word"),
     [
-        ({"type": "sequence", "elements": [ANY, call("f", NUMBER)]}, r"elements\.0 is text"),
+        ({"type": "sequence", "elements": [ANY, call("f", NUMBER)]}, r"elements\[0\] is text"),
         ({"type": "star", "content": ANY}, "content is text"),
-        ({**TRIGGERED, "triggers": ["<gn="]}, r"tags\.0 begins with"),
-        ({**TRIGGERED, "triggers": ["<fn=", "["]}, r"triggers\.1 is '\['"),
+        ({**TRIGGERED, "triggers": ["<gn="]}, r"tags\[0\] begins with"),
+        ({**TRIGGERED, "triggers": ["<fn=", "["]}, r"triggers\[1\] is '\['"),
         ({"type": "or", "elements": []}, "at least one"),
         ({"type": "repeat", "min": 2, "max": 1, "content": call("f", NUMBER)}, "2 to 1"),
         ({"type": "any_text", "excludes": [""]}, "empty text"),
@@ -295,7 +295,7 @@ def test_an_expression_that_is_none_is_told_as_it_was_sent_and_where() -> None:
     with pytest.raises(InvalidParameterError) as caught:
         COMPILER.prepare(wanted(tree), [END])
     assert str(caught.value) == (
-        "structured_outputs cannot be held to: format.elements.1.content.pattern, the regular expression "
+        "structured_outputs cannot be held to: format.elements[1].content.pattern, the regular expression "
         "'a/\\n(': unclosed group"
     )
     with pytest.raises(InvalidParameterError, match="single backslash"):

@@ -84,8 +84,8 @@ def test_a_key_that_is_there_twice_is_400(http: httpx.Client, path: str) -> None
     response = http.post(path, content=body)
     assert response.status_code == 400
     error = response.json()["error"]
-    assert error["param"] == "messages.0.role"
-    assert "messages.0.role twice" in error["message"]
+    assert error["param"] == "messages[0].role"
+    assert "messages[0].role twice" in error["message"]
 
 
 def test_a_byte_order_mark_is_passed_over_and_other_encodings_are_not(http: httpx.Client) -> None:
@@ -189,7 +189,7 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
         ({"service_tier": "bogus"}, "service_tier", "it must be 'auto', 'default', 'flex'"),
         ({"metadata": {"a": 5}}, "metadata.a", "metadata.a is 5"),
         ({"prompt_cache_options": {"ttl": "1d"}}, "prompt_cache_options.ttl", "'30m'"),
-        ({"stop_token_ids": [2**70]}, "stop_token_ids.0", "less than"),
+        ({"stop_token_ids": [2**70]}, "stop_token_ids[0]", "less than"),
         ({"top_logprobs": 3}, "top_logprobs", "logprobs: true"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "[0, 20]"),
         ({"stream": "yes"}, "stream", "stream is 'yes'"),
@@ -206,12 +206,12 @@ def test_a_number_of_thousands_of_digits_is_400(http: httpx.Client, name: str) -
         ({"cache_salt": "x" * 257}, "cache_salt", "at most 256"),
         ({"messages": []}, "messages", "at least one"),
         ({"messages": "hello"}, "messages", "messages is 'hello'"),
-        ({"messages": [{"role": "robot", "content": "a"}]}, "messages.0.role", "'robot'"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "is 5"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role", "'robot'"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "is 5"),
         (
             {"messages": [*HELLO, {"role": "tool", "tool_call_id": "zz", "content": "1"}]},
-            "messages.1",
+            "messages[1]",
             "no message before it has tool_calls",
         ),
         ({"tool_choice": "required", "tools": []}, "tool_choice", "together with tools"),

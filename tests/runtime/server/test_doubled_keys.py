@@ -18,11 +18,11 @@ from octavo.server.openai.api_errors import ApiError
         ('{"a": 1, "b": 2, "a": 1}', "a"),
         (
             '{"messages": [{"role": "user"}, {"role": "user", "content": "", "role": "tool"}]}',
-            "messages.1.role",
+            "messages[1].role",
         ),
         ('{"a": {"b": {"c" : 1, "d": [], "c"\n:2}}}', "a.b.c"),
-        ('{"a": [1, {"b": 1, "b": 1}]}', "a.1.b"),
-        ('{"a": [[], [{"b": 1, "b": 1}]]}', "a.1.0.b"),
+        ('{"a": [1, {"b": 1, "b": 1}]}', "a[1].b"),
+        ('{"a": [[], [{"b": 1, "b": 1}]]}', "a[1][0].b"),
         # The outer one is told: what it had first is not kept.
         ('{"a": {"b": 1, "b": 2}, "a": 3}', "a"),
         # Other spellings of the same key.

@@ -169,7 +169,7 @@ def test_a_chat_is_embedded_as_its_template_writes_it(http: httpx.Client) -> Non
     [
         ({"input": "a", "messages": [{"role": "user", "content": "a"}]}, "input"),
         ({"input": "a", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
-        ({"messages": [{"role": "nobody", "content": "a"}]}, "messages.0.role"),
+        ({"messages": [{"role": "nobody", "content": "a"}]}, "messages[0].role"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": "a"}], "prompt_name": "p"}, "prompt_name"),
         ({"input": "a", "embed_dtype": "fp8_e4m3"}, "embed_dtype"),

@@ -101,8 +101,8 @@ def test_a_history_of_functions_is_the_prompt_that_one_of_tools_is(http: httpx.C
         ({"functions": [FUNCTION], "tool_choice": "auto"}, "tool_choice"),
         ({"functions": [FUNCTION], "parallel_tool_calls": True}, "parallel_tool_calls"),
         ({"functions": [FUNCTION], "function_call": "required"}, "function_call"),
-        ({"functions": [{**FUNCTION, "strict": True}]}, "functions.0.strict"),
-        ({"functions": [{"name": ""}]}, "functions.0.name"),
+        ({"functions": [{**FUNCTION, "strict": True}]}, "functions[0].strict"),
+        ({"functions": [{"name": ""}]}, "functions[0].name"),
     ],
     ids=str,
 )
@@ -116,11 +116,11 @@ def test_what_is_of_two_forms_or_of_none_is_refused(fields: dict[str, Any], para
     ("fields", "param"),
     [
         ({"function_call": {"name": "other"}}, "function_call"),
-        ({"functions": [FUNCTION, FUNCTION]}, "functions.1.name"),
+        ({"functions": [FUNCTION, FUNCTION]}, "functions[1].name"),
         ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
         (
             {"functions": [{"name": "f", "parameters": {"type": "string"}}]},
-            "functions.0.parameters",
+            "functions[0].parameters",
         ),
         (
             {
@@ -131,7 +131,7 @@ def test_what_is_of_two_forms_or_of_none_is_refused(fields: dict[str, Any], para
             },
             "functions",
         ),
-        ({"messages": [{"role": "function", "name": "f", "content": "1"}]}, "messages.0.name"),
+        ({"messages": [{"role": "function", "name": "f", "content": "1"}]}, "messages[0].name"),
     ],
     ids=str,
 )

@@ -69,7 +69,8 @@ TOOLS: dict[str, dict[str, Any]] = {
     "input tokens": {"tools": [{"type": "function", **TOOL}]},
 }
 # What is read when a prompt is made of it, and members that say nothing to a model: of whatever type.
-READ_LATER = re.compile(r"prompt$|messages\.0\.content\.|input(\.0\.|$)")
+_STEP = re.compile(r"[^.[\]]+")
+READ_LATER = re.compile(r"prompt$|messages\[0\]\.content\[|input(\[0\]\.|$)")
 
 
 def refusal(read: Callable[[dict[str, Any]], Any], document: dict[str, Any]) -> ErrorDetail | None:
@@ -86,9 +87,13 @@ def is_at(place: str, case: Case) -> bool:
     """The case's own, one within it, or the object that should have no such member, or not its type. Of a
     message or an item what is missing is told first."""
     place = place.removesuffix(".type")
-    if case.name in ("messages", "input", "tool_choice") and place.startswith(f"{case.name}."):
+    if case.name in ("messages", "input", "tool_choice") and place.startswith(
+        (f"{case.name}.", f"{case.name}[")
+    ):
         return True
-    return f"{place}.".startswith(f"{case.path}.") or f"{case.path}.".startswith(f"{place}.")
+    found, wanted = (_STEP.findall(path) for path in (place, case.path))
+    least = min(len(found), len(wanted))
+    return least > 0 and found[:least] == wanted[:least]
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -220,8 +220,8 @@ def test_an_error_names_the_item_that_a_message_was_made_of() -> None:
     )
     _, names = as_chat(request)
     for message, item in (
-        ("messages.0", "instructions"),
-        ("messages.2.content", "input.1.content"),
+        ("messages[0]", "instructions"),
+        ("messages[2].content", "input[1].content"),
     ):
         with pytest.raises(ApiError) as caught, names.told():
             raise ApiError(400, f"{message} is wrong.", param=message)

@@ -107,15 +107,15 @@ def test_tools_are_passed_as_the_client_wrote_them() -> None:
                 "tools": BOTH,
                 "tool_choice": allowed_of(tools=[{"type": "mcp", "server_label": "a"}]),
             },
-            f"tool_choice.{ALLOWED}.tools.0.type",
+            f"tool_choice.{ALLOWED}.tools[0].type",
         ),
         (
             {"tools": BOTH, "tool_choice": allowed_of(tools=[{"type": "function", "name": "f"}])},
-            f"tool_choice.{ALLOWED}.tools.0.name",
+            f"tool_choice.{ALLOWED}.tools[0].name",
         ),
         ({"tools": BOTH, "tool_choice": allowed("auto", "other")}, "tool_choice"),
-        ({"tools": [{**BOTH[0], "type": "web_search"}]}, "tools.0.type"),
-        ({"tools": [BOTH[0], BOTH[1], BOTH[0]]}, "tools.2.function.name"),
+        ({"tools": [{**BOTH[0], "type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [BOTH[0], BOTH[1], BOTH[0]]}, "tools[2].function.name"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(fields: dict[str, Any], param: str) -> None:
@@ -158,7 +158,7 @@ def test_parameters_that_are_no_object_are_refused(
     with pytest.raises(ApiError) as caught:
         read_tool_use(chat(tools=tools, tool_choice=choice))
     assert caught.value.status == 400
-    assert caught.value.detail.param == "tools.1.function.parameters"
+    assert caught.value.detail.param == "tools[1].function.parameters"
     assert caught.value.detail.code == "invalid_function_parameters"
 
 
@@ -178,9 +178,9 @@ FLAT = {"type": "function", "name": "f", "parameters": NO_OBJECTS[0]}
         (
             "chat/completions",
             {"messages": QUESTION, "tools": [tool("f", parameters=NO_OBJECTS[0])]},
-            "tools.0.function.parameters",
+            "tools[0].function.parameters",
         ),
-        ("responses", {"input": "a", "tools": [FLAT]}, "tools.0.parameters"),
+        ("responses", {"input": "a", "tools": [FLAT]}, "tools[0].parameters"),
         (
             "messages",
             {
@@ -188,7 +188,7 @@ FLAT = {"type": "function", "name": "f", "parameters": NO_OBJECTS[0]}
                 "max_tokens": 9,
                 "tools": [{"name": "f", "input_schema": NO_OBJECTS[0]}],
             },
-            "tools.0.input_schema",
+            "tools[0].input_schema",
         ),
     ],
 )

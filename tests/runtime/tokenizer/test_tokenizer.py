@@ -207,7 +207,7 @@ def test_what_the_template_refuses_is_the_callers_error(folder: Path) -> None:
     tokenizer = load_tokenizer(folder, "{{ raise_exception('Unknown role ' + messages[0].role) }}")
     with pytest.raises(InvalidParameterError, match="Unknown role user") as error:
         tokenizer.encode_chat([{"role": "user", "content": "x"}])
-    assert error.value.parameter == "messages.0"
+    assert error.value.parameter == "messages[0]"
     with pytest.raises(InvalidParameterError):
         load_tokenizer(folder, QWEN3).encode_chat([{"role": "user"}])
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import collections.abc
 import enum
+import re
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
+from octavo.json_path import json_path
+
 _DEPTH = 3
 _MOST_VALUES = 8
+_Path = tuple[str | int, ...]
 
 
 class Kind(enum.Enum):
@@ -42,7 +46,7 @@ class Case:
     @property
     def name(self) -> str:
         """The request's field."""
-        return self.path.partition(".")[0]
+        return re.split(r"[.[]", self.path)[0]
 
 
 def cases(params: Any) -> Iterator[Case]:
@@ -57,7 +61,7 @@ def cases(params: Any) -> Iterator[Case]:
         }
         for kind, values in found.items():
             for value in values:
-                case = Case(".".join(path), kind, build(value))
+                case = Case(json_path(*path), kind, build(value))
                 if (told := repr((case.path, case.field))) not in seen:
                     seen.add(told)
                     yield case
@@ -66,16 +70,14 @@ def cases(params: Any) -> Iterator[Case]:
 _Build = Callable[[Any], Any]
 
 
-def _places(params: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], _Build, Any]]:
+def _places(params: Any, above: _Path) -> Iterator[tuple[_Path, _Build, Any]]:
     for name, hint in _hints(params).items():
         path = (*above, name)
         yield path, lambda value: value, hint
         yield from _within(hint, path, 0)
 
 
-def _within(
-    hint: Any, above: tuple[str, ...], depth: int
-) -> Iterator[tuple[tuple[str, ...], _Build, Any]]:
+def _within(hint: Any, above: _Path, depth: int) -> Iterator[tuple[_Path, _Build, Any]]:
     for member in _members(hint):
         if _is_object(member) and depth < _DEPTH:
             for name, inner in _hints(member).items():
@@ -85,7 +87,7 @@ def _within(
                 for place, within, found in _within(inner, path, depth + 1):
                     yield place, _chained(build, within), found
         elif _is_list(member):
-            for place, within, found in _within(get_args(member)[0], (*above, "0"), depth + 1):
+            for place, within, found in _within(get_args(member)[0], (*above, 0), depth + 1):
                 yield place, _chained(lambda value: [value], within), found
 
 

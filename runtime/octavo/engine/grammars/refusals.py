@@ -11,6 +11,8 @@ import json
 import re
 from typing import Any
 
+from octavo.json_path import json_path
+
 _KEYWORDS = re.compile(r'Unimplemented keys: (\["[^\]]*"\])')
 _EXPRESSION_FAULT = re.compile(r"invalid regex .*?\nerror: ([^\n]*)", re.DOTALL)
 _PLACE = re.compile(r"^(at )?\d+\(\d+\): ")
@@ -26,9 +28,9 @@ _BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependen
 def placed(why: str, schema: Any, name: str = "") -> str:
     """`why` the library refused a schema, with the schema's name and the place of what it names."""
     found = _KEYWORDS.search(why)
-    place = None
+    place = ""
     if found is not None:
-        place = _place_of(frozenset(json.loads(found[1])), schema)
+        place = json_path(*_place_of(frozenset(json.loads(found[1])), schema) or ())
     whole = " at ".join(part for part in (name, place) if part)
     return f"{whole}: {why}" if whole else why
 
@@ -65,22 +67,22 @@ def _told_elsewhere(found: re.Match[str]) -> str:
     )
 
 
-def _place_of(keywords: frozenset[str], schema: Any) -> str | None:
+def _place_of(keywords: frozenset[str], schema: Any) -> tuple[str | int, ...] | None:
     """Of the first schema within that has one of the keywords; empty for the whole one."""
+    members: list[tuple[tuple[str | int, ...], Any]] = []
     if isinstance(schema, list):
-        members = [(str(number), one) for number, one in enumerate(schema)]
+        members += (((number,), one) for number, one in enumerate(schema))
     elif not isinstance(schema, dict):
         return None
     elif keywords & schema.keys():
-        return ""
+        return ()
     else:
-        members = []
         for key, value in schema.items():
             if key in _BY_NAME and isinstance(value, dict):
-                members += [(f"{key}.{name}", one) for name, one in value.items()]
+                members += [((key, name), one) for name, one in value.items()]
             elif key not in ("const", "default", "enum", "examples"):
-                members.append((key, value))
-    for key, value in members:
+                members.append(((key,), value))
+    for steps, value in members:
         if (place := _place_of(keywords, value)) is not None:
-            return f"{key}.{place}" if place else key
+            return (*steps, *place)
     return None

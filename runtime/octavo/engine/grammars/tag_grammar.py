@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from octavo.grammar_text import ANY, text_up_to, without, written, written_pattern
+from octavo.json_path import json_path
 from octavo.structural_tag import (
     AnyText,
     ConstString,
@@ -69,7 +70,7 @@ class TagGrammar:
                 return self._sequence(node.elements, ends, place)
             case OrFormat():
                 return _one_of(
-                    self._of(one, ends, f"{place}.elements.{number}")
+                    self._of(one, ends, json_path(place, "elements", number))
                     for number, one in enumerate(_some(node.elements, place))
                 )
             case TagFormat():
@@ -149,7 +150,9 @@ class TagGrammar:
         last = len(elements) - 1
         return _joined(
             *(
-                self._of(one, ends if number == last else None, f"{place}.elements.{number}")
+                self._of(
+                    one, ends if number == last else None, json_path(place, "elements", number)
+                )
                 for number, one in enumerate(_some(elements, place))
             )
         )
@@ -169,7 +172,7 @@ class TagGrammar:
         follow = ends if node.stop_after_first else None
         if node.at_least_one:
             first = _one_of(
-                self._tag(tag, follow, f"{place}.tags.{number}")
+                self._tag(tag, follow, json_path(place, "tags", number))
                 for number, tag in enumerate(node.tags)
             )
             if node.stop_after_first:
@@ -183,7 +186,7 @@ class TagGrammar:
                 _one_of(
                     _joined(
                         self._literal(node.tags[number].begin[len(trigger) :]),
-                        self._rest(node.tags[number], follow, f"{place}.tags.{number}"),
+                        self._rest(node.tags[number], follow, json_path(place, "tags", number)),
                     )
                     for number in numbers
                 ),
@@ -205,8 +208,8 @@ class TagGrammar:
             )
             if trigger is None:
                 raise ValueError(
-                    f"{place}.tags.{number} begins with {tag.begin!r:.80}, and none of the triggers is the "
-                    "beginning of that"
+                    f"{json_path(place, 'tags', number)} begins with {tag.begin!r:.80}, and none of the "
+                    "triggers is the beginning of that"
                 )
             for token in self._special_ids:
                 if token.startswith(trigger) and tag.begin.startswith(token):
@@ -215,13 +218,13 @@ class TagGrammar:
         for number, trigger in enumerate(node.triggers):
             if not any(one.startswith(trigger) for one in found if trigger):
                 raise ValueError(
-                    f"{place}.triggers.{number} is {trigger!r:.80}, which begins no tag"
+                    f"{json_path(place, 'triggers', number)} is {trigger!r:.80}, which begins no tag"
                 )
         return found
 
     def _separated(self, node: TagsWithSeparator, place: str) -> str:
         one = _one_of(
-            self._tag(tag, None, f"{place}.tags.{number}")
+            self._tag(tag, None, json_path(place, "tags", number))
             for number, tag in enumerate(_some(node.tags, place))
         )
         tags = f"({_joined(self._literal(node.separator), one)})*"

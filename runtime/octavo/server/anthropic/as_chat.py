@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from octavo.json_path import json_path
 from octavo.server.anthropic.blocks import (
     Message,
     TextBlock,
@@ -44,8 +45,8 @@ _NAMES = (
     (re.compile(r"response_format(\.json_schema)?\b"), "output_config.format"),
     (re.compile(r"max_completion_tokens\b"), "max_tokens"),
     (re.compile(r"stop\b"), "stop_sequences"),
-    (re.compile(r"tools\.(\d+)\.function\.parameters\b"), r"tools.\1.input_schema"),
-    (re.compile(r"tools\.(\d+)\.function\b"), r"tools.\1"),
+    (re.compile(r"tools(\[\d+\])\.function\.parameters\b"), r"tools\1.input_schema"),
+    (re.compile(r"tools(\[\d+\])\.function\b"), r"tools\1"),
     (re.compile(r"reasoning_effort\b"), "output_config.effort"),
 )
 
@@ -83,7 +84,7 @@ def _conversation(request: CountTokensRequest) -> tuple[list[dict[str, Any]], li
         found.append(("system", {"role": "system", "content": content}))
     known_calls: set[str] = set()
     for number, message in enumerate(request.messages):
-        place = f"messages.{number}"
+        place = json_path("messages", number)
         if isinstance(message.content, str):
             found.append((place, {"role": message.role, "content": message.content}))
         elif message.role == "assistant":
@@ -103,7 +104,7 @@ def _assistant(place: str, message: Message, known_calls: set[str]) -> dict[str,
                 thoughts.append(block.thinking)
             case ToolUseBlock():
                 if block.id in known_calls:
-                    where = f"{place}.content.{number}.id"
+                    where = json_path(place, "content", number, "id")
                     raise invalid_value(
                         where,
                         f"{where} is {quoted(block.id)}, as that of a tool_use before it. Send "
@@ -116,7 +117,7 @@ def _assistant(place: str, message: Message, known_calls: set[str]) -> dict[str,
                 }
                 calls.append({"id": block.id, "type": "function", "function": function})
             case _:
-                raise _misplaced(f"{place}.content.{number}", block, "user")
+                raise _misplaced(json_path(place, "content", number), block, "user")
     found: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}
     if any(thoughts):
         # The names that templates read: of vLLM, and of DeepSeek and Qwen.
@@ -134,7 +135,7 @@ def _user(place: str, message: Message, known_calls: set[str]) -> list[dict[str,
                 texts.append(block)
             case ToolResultBlock() if message.role == "user":
                 if block.tool_use_id not in known_calls:
-                    where = f"{place}.content.{number}.tool_use_id"
+                    where = json_path(place, "content", number, "tool_use_id")
                     raise invalid_value(
                         where,
                         f"{where} is {quoted(block.tool_use_id)}, and no tool_use before it has that id. "
@@ -142,7 +143,7 @@ def _user(place: str, message: Message, known_calls: set[str]) -> list[dict[str,
                     )
                 results.append(_result(block))
             case _:
-                raise _misplaced(f"{place}.content.{number}", block, "assistant")
+                raise _misplaced(json_path(place, "content", number), block, "assistant")
     if texts or not results:
         results.append({"role": message.role, "content": _texts(texts)})
     return results

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
+from octavo.json_path import json_path
 from octavo.server.openai.api_errors import quoted, unsupported
 
 KINDS = ("text", "thinking", "tool_use", "tool_result")
@@ -77,7 +78,7 @@ def check_kinds(document: dict[str, object]) -> None:
     messages = document.get("messages")
     for place, message in enumerate(messages if isinstance(messages, list) else []):
         if isinstance(message, dict):
-            _check(f"messages.{place}.content", message.get("content"), KINDS)
+            _check(json_path("messages", place, "content"), message.get("content"), KINDS)
     _check("system", document.get("system"), ("text",))
 
 
@@ -87,8 +88,8 @@ def _check(place: str, blocks: object, kinds: tuple[str, ...]) -> None:
             continue
         if (kind := block.get("type")) not in kinds:
             raise unsupported(
-                f"{place}.{number}.type",
+                json_path(place, number, "type"),
                 f"it is {quoted(kind)}, and the model reads text alone. Use {', '.join(kinds)}.",
             )
         if kind == "tool_result":
-            _check(f"{place}.{number}.content", block.get("content"), ("text",))
+            _check(json_path(place, number, "content"), block.get("content"), ("text",))

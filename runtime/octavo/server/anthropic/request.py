@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from octavo.json_path import json_path
 from octavo.server.anthropic.blocks import Message, TextBlock, check_kinds
 from octavo.server.openai.api_errors import quoted, unsupported
 from octavo.server.openai.as_sent import AsSent
@@ -109,7 +110,7 @@ class CountTokensRequest(AsSent):
             check_extra(name, value, _NOT_IMPLEMENTED)
         if request.messages and request.messages[-1].role == "assistant":
             raise unsupported(
-                f"messages.{len(request.messages) - 1}",
+                json_path("messages", len(request.messages) - 1),
                 "it is the assistant's, to be continued. End with a message of the user.",
             )
         return request
@@ -138,6 +139,6 @@ def _check_tools(tools: object) -> None:
     for place, tool in enumerate(tools if isinstance(tools, list) else []):
         if isinstance(tool, dict) and tool.get("type") not in (None, "custom"):
             raise unsupported(
-                f"tools.{place}.type",
+                json_path("tools", place, "type"),
                 f"it is {quoted(tool['type'])}, which this server does not run. Use custom.",
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from octavo.json_path import json_path
 from octavo.server.http.strict_json import too_deep
 
 _CONTAINERS = (dict, list)
@@ -17,7 +18,7 @@ _SHOWN_CHARS = 64
 
 
 def doubled_key(text: bytes, value: object) -> str | None:
-    """The path of one, such as `messages.0.role`; None where there is none.
+    """The path of one, such as `messages[0].role`; None where there is none.
 
     Args:
         text: Valid JSON.
@@ -78,13 +79,15 @@ def _first_doubled(pairs: list[tuple[str, object]]) -> str:
 
 def _path(value: object, doubled: dict[int, tuple[object, str]]) -> str | None:
     """Of an outermost one: those within a value that was not kept stand below one."""
-    waiting: list[tuple[tuple[str, ...], object]] = [((), value)]
+    waiting: list[tuple[tuple[str | int, ...], object]] = [((), value)]
     for path, container in waiting:
         if id(container) in doubled:
             _, key = doubled[id(container)]
-            return ".".join(part[:_SHOWN_CHARS] for part in (*path, key))
+            return json_path(*path, key[:_SHOWN_CHARS])
         members = container.items() if isinstance(container, dict) else enumerate(container)  # type: ignore[arg-type]
         waiting += [
-            ((*path, str(key)), one) for key, one in members if isinstance(one, _CONTAINERS)
+            ((*path, key[:_SHOWN_CHARS] if isinstance(key, str) else key), one)
+            for key, one in members
+            if isinstance(one, _CONTAINERS)
         ]
     return None

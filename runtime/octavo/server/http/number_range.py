@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from octavo.json_path import json_path
+
 MOST_DIGITS = 4300
 """Of an integer, the sign left out."""
 _MOST_LEVELS = 16
@@ -35,25 +37,27 @@ class OutOfRange:
 
 def find_out_of_range(text: bytes) -> OutOfRange:
     """The first of them. Up to it the text is valid JSON."""
-    path: list[str] = []
+    path: list[str | int] = []
     rest = memoryview(text.lstrip())
     for _ in range(_MOST_LEVELS):
         found = _step(rest)
         if found is None:
             break
-        path.append(found[0][:_SHOWN_KEY_CHARS])
-        rest = memoryview(found[1])
+        step, member = found
+        path.append(step[:_SHOWN_KEY_CHARS] if isinstance(step, str) else step)
+        rest = memoryview(member)
     is_number = rest[:1].tobytes() not in (b"{", b"[")
-    return OutOfRange(".".join(path), _shown(bytes(rest)) if is_number else "")
+    return OutOfRange(json_path(*path), _shown(bytes(rest)) if is_number else "")
 
 
-def _step(text: memoryview) -> tuple[str, msgspec.Raw] | None:
+def _step(text: memoryview) -> tuple[str | int, msgspec.Raw] | None:
     """The member that holds one; None: the text is no container, or is wrong behind the number, too."""
     try:
         if text[:1].tobytes() == b"{":
             return _first_wrong(_OBJECT.decode(text).items())
         if text[:1].tobytes() == b"[" and (place := _INDEX.search(_refusal(text))):
-            return place[1], _LIST.decode(text)[int(place[1])]
+            number = int(place[1])
+            return number, _LIST.decode(text)[number]
     except msgspec.DecodeError:
         pass
     return None

@@ -13,7 +13,7 @@ _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|[^u])")
 
 
 class JsonError(ValueError):
-    """The message says what is wrong, and where; `path` is of a value, as `messages.0.role`."""
+    """The message says what is wrong, and where; `path` is of a value, as `messages[0].role`."""
 
     def __init__(self, message: str, path: str | None = None) -> None:
         super().__init__(message)

@@ -23,6 +23,7 @@ from octavo.errors import (
     ServerEndsError,
     UnsupportedParameterError,
 )
+from octavo.json_path import json_path
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -180,7 +181,7 @@ def from_validation_errors(errors: list[Any], document: object) -> ApiError:
     paths = [_path(error, document) for error in errors]
     # Of a text or a list, that a list is no text: what is wrong within it says more.
     place = next(n for n, path in enumerate(paths) if not _is_above_another(path, paths))
-    first, param = errors[place], ".".join(paths[place]) or None
+    first, param = errors[place], json_path(*paths[place]) or None
     if first["type"] == "extra_forbidden":
         message = f"Unrecognized request argument supplied: {param}"
         return ApiError(400, message, param=param, code="unknown_parameter")
@@ -197,21 +198,22 @@ def from_validation_errors(errors: list[Any], document: object) -> ApiError:
     return ApiError(400, message, param=param, code=code)
 
 
-def _path(error: Any, document: object) -> tuple[str, ...]:
+def _path(error: Any, document: object) -> tuple[str | int, ...]:
     """Members of a union and discriminators show up in the location as well; they are no places of the
     document."""
-    path = []
+    path = list[str | int]()
     for number, part in enumerate(error["loc"], start=1):
         is_member = isinstance(document, dict) and part in document
-        if is_member or (isinstance(document, list) and isinstance(part, int)):
+        is_item = isinstance(document, list) and isinstance(part, int)
+        if is_member or is_item:
             document = document[part]  # type: ignore[index]
         elif error["type"] != "missing" or number < len(error["loc"]):
             continue
-        path.append(str(part))
+        path.append(part if is_item else str(part))
     return tuple(path)
 
 
-def _is_above_another(path: tuple[str, ...], paths: list[tuple[str, ...]]) -> bool:
+def _is_above_another(path: tuple[str | int, ...], paths: list[tuple[str | int, ...]]) -> bool:
     return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from octavo.json_path import json_path
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted
 
 _CHOICE = "tool_choice"
@@ -50,7 +51,9 @@ def _read_allowed(allowed: object) -> ChosenTools:
             f"{place} is {quoted(tools)}; name at least one of the tools there. For no call use tool_choice "
             "none.",
         )
-    names = [_function_name(tool, f"{place}.{position}") for position, tool in enumerate(tools)]
+    names = [
+        _function_name(tool, json_path(place, position)) for position, tool in enumerate(tools)
+    ]
     return ChosenTools("required" if mode == "required" else "auto", names)
 
 
@@ -74,7 +77,7 @@ def check_members(value: object, place: str, known: Sequence[str]) -> dict[str, 
         )
     for name in value:
         if name not in known:
-            param = f"{place}.{name[:64]}"
+            param = json_path(place, name[:64])
             raise ApiError(
                 400,
                 f"Unrecognized request argument supplied: {param}. {place} takes "

@@ -10,7 +10,7 @@ from octavo.errors import InvalidParameterError
 from octavo.server.openai.api_errors import ApiError, from_octavo_error
 
 _WORD = re.compile(r"""(?<!\w)'(?:[^'\\]|\\.)*'|(?<!\w)"(?:[^"\\]|\\.)*"|\w+""")
-_MESSAGE = re.compile(r"messages\.(\d+)")
+_MESSAGE = re.compile(r"messages\[(\d+)\]")
 
 
 class FieldNames:

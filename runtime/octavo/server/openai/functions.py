@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from octavo.json_path import json_path
 from octavo.server.openai.answers import AssistantMessage
 from octavo.server.openai.api_errors import ApiError, invalid_value
 from octavo.server.openai.field_names import FieldNames
@@ -42,7 +43,7 @@ FunctionChoice = Literal["none", "auto"] | ChosenFunction
 
 # A chat's fields, longer names first, and where a request of this form has them.
 _NAMES = (
-    (re.compile(r"tools\.(\d+)\.function\b"), r"functions.\1"),
+    (re.compile(r"tools(\[\d+\])\.function\b"), r"functions\1"),
     (re.compile(r"tools\b"), "functions"),
     (re.compile(r"tool_choice\b"), "function_call"),
 )
@@ -99,7 +100,9 @@ def told_as_functions(
     """Errors within have the names of a request's own form."""
     if not functions:
         return contextlib.nullcontext()
-    return FieldNames([f"messages.{place}" for place in range(num_messages)], _NAMES, _WORDS).told()
+    return FieldNames(
+        [json_path("messages", place) for place in range(num_messages)], _NAMES, _WORDS
+    ).told()
 
 
 def with_function_call(message: AssistantMessage) -> AssistantMessage:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from octavo.generation_config import SamplingDefaults
+from octavo.json_path import json_path
 from octavo.sampling_params import MAX_LOGPROBS, SamplingParams, check_number
 from octavo.server.openai.answers import UsageInStream
 from octavo.server.openai.api_errors import (
@@ -292,7 +293,8 @@ class ChatCompletionRequest(GenerationRequest):
         for place, tool in enumerate(tools if isinstance(tools, list) else []):
             if isinstance(tool, dict) and tool.get("type", "function") != "function":
                 raise unsupported(
-                    f"tools.{place}.type", f"it is {quoted(tool['type'])}. Use function."
+                    json_path("tools", place, "type"),
+                    f"it is {quoted(tool['type'])}. Use function.",
                 )
         request = super().parse(document)
         functions = (

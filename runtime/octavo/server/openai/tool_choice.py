@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from octavo.json_path import json_path
 from octavo.schema_numbers import first_unsafe_number
 from octavo.server.openai.api_errors import ApiError, invalid_value, quoted, unsupported
 from octavo.server.openai.argument_values import NotHeldError
@@ -109,10 +110,13 @@ def _check(tools: list[Tool]) -> None:
         name = tool.function.name
         if name in names:
             raise invalid_value(
-                f"tools.{position}.function.name", f"The name {quoted(name)} comes twice in tools."
+                json_path("tools", position, "function", "name"),
+                f"The name {quoted(name)} comes twice in tools.",
             )
         names.add(name)
-        _check_parameters(f"tools.{position}.function.parameters", tool.function.parameters)
+        _check_parameters(
+            json_path("tools", position, "function", "parameters"), tool.function.parameters
+        )
 
 
 def _check_parameters(place: str, parameters: dict[str, Any] | None) -> None:
@@ -195,7 +199,7 @@ def _places(
     for key in schemas:
         if number := _OF_TOOL.match(key):
             name = use.functions[int(number[1])].name
-            found[key] = f"{field}.{positions[name]} ({name})"
+            found[key] = f"{json_path(field, positions[name])} ({name})"
     return found
 
 

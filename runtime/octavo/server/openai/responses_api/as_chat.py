@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from octavo.json_path import json_path
 from octavo.server.openai.chosen_tools import check_members
 from octavo.server.openai.field_names import FieldNames
 from octavo.server.openai.ignored_fields import IgnoredFields
@@ -30,8 +31,11 @@ _NAMES = (
     (re.compile(r"response_format\.json_schema\b"), "text.format"),
     (re.compile(r"response_format\b"), "text.format"),
     (re.compile(r"max_completion_tokens\b|max_tokens\b"), "max_output_tokens"),
-    (re.compile(r"tools\.(\d+)\.function\b"), r"tools.\1"),
-    (re.compile(r"tool_choice\.allowed_tools\.tools\.(\d+)(\.function)?"), r"tool_choice.tools.\1"),
+    (re.compile(r"tools(\[\d+\])\.function\b"), r"tools\1"),
+    (
+        re.compile(r"tool_choice\.allowed_tools\.tools(\[\d+\])(\.function)?"),
+        r"tool_choice.tools\1",
+    ),
     (re.compile(r"tool_choice\.(allowed_tools|function)\b"), "tool_choice"),
     (re.compile(r"reasoning_effort\b"), "reasoning.effort"),
     (re.compile(r"verbosity\b"), "text.verbosity"),
@@ -80,7 +84,7 @@ def _tool_choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | 
             allowed = _without_type(choice, "tool_choice", ("type", "mode", "tools"))
             if isinstance(tools := allowed.get("tools"), list):
                 allowed["tools"] = [
-                    _function_choice(tool, f"tool_choice.tools.{position}")
+                    _function_choice(tool, json_path("tool_choice", "tools", position))
                     for position, tool in enumerate(tools)
                 ]
             return {"type": "allowed_tools", "allowed_tools": allowed}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from octavo.json_path import json_path
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
 from octavo.server.openai.responses_api.input_items import (
     FunctionCallItem,
@@ -44,7 +45,7 @@ def read_conversation(instructions: str | None, items: str | Sequence[InputItem]
     turn = _Turn()
     known_calls: set[str] = set()
     for number, item in enumerate(items):
-        place = f"input.{number}"
+        place = json_path("input", number)
         if not turn.takes(item):
             turn.end(found)
             turn = _Turn()
@@ -146,9 +147,10 @@ def _parts(place: str, parts: list[TextPart]) -> list[dict[str, Any]]:
         name = "refusal" if part.type == "refusal" else "text"
         text = part.refusal if part.type == "refusal" else part.text
         if text is None:
+            where = json_path(place, number, name)
             raise invalid_value(
-                f"{place}.{number}.{name}",
-                f"{place}.{number}.{name} is missing; a part of type {part.type} needs it.",
+                where,
+                f"{where} is missing; a part of type {part.type} needs it.",
                 code="missing_required_parameter",
             )
         found.append({"type": "text", "text": text})

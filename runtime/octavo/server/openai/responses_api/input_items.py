@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
+from octavo.json_path import json_path
 from octavo.server.openai.api_errors import ApiError, quoted, unsupported
 
 _TEXT_PARTS = ("input_text", "output_text", "refusal")
@@ -103,21 +104,22 @@ def check_kinds(items: object) -> None:
         kind = item.get("type", "message")
         if kind == "item_reference":
             raise unsupported(
-                f"input.{place}", "answers are not kept, so none can be referred to. Send the item."
+                json_path("input", place),
+                "answers are not kept, so none can be referred to. Send the item.",
             )
         if kind not in KINDS:
             raise unsupported(
-                f"input.{place}.type", f"it is {quoted(kind)}. Use {', '.join(KINDS)}."
+                json_path("input", place, "type"), f"it is {quoted(kind)}. Use {', '.join(KINDS)}."
             )
         for name in ("content", "output"):
             if kind != "reasoning":
-                _check_parts(f"input.{place}.{name}", item.get(name))
+                _check_parts(json_path("input", place, name), item.get(name))
 
 
 def _check_parts(place: str, parts: object) -> None:
     for number, part in _objects(parts):
         if (kind := part.get("type")) not in _TEXT_PARTS:
-            raise _no_text(f"{place}.{number}", kind)
+            raise _no_text(json_path(place, number), kind)
 
 
 def _no_text(place: str, kind: object) -> ApiError:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from octavo.json_path import json_path
 from octavo.server.openai.api_errors import invalid_value, quoted, unsupported
 from octavo.server.openai.as_sent import AsSent
 from octavo.server.openai.protocol import SampledRequest, Whole, check_extra, validated
@@ -195,6 +196,6 @@ def _check_tools(tools: object) -> None:
     for place, tool in enumerate(tools if isinstance(tools, list) else []):
         if isinstance(tool, dict) and "type" in tool and tool["type"] != "function":
             raise unsupported(
-                f"tools.{place}.type",
+                json_path("tools", place, "type"),
                 f"it is {quoted(tool['type'])}, which this server does not run. Use function.",
             )
