@@ -13,6 +13,9 @@ from octavo.chat.template import ChatTemplate, ChatTemplates
 from octavo.errors import ModelInvalidError
 from octavo.json_files import read_json_object_if_any
 
+# Of models that see or hear, too; of earlier releases of transformers. The last one wins.
+_OF_PROCESSORS = ("chat_template.json", "processor_config.json")
+
 
 def load_chat_templates(
     folder: Path,
@@ -51,10 +54,11 @@ def load_chat_templates(
 
 
 def _own_sources(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Source and origin by name; files of their own win over tokenizer_config.json."""
+    """Source and origin by name; files of their own win over tokenizer_config.json, and that over what a
+    processor has."""
     sources: dict[str, tuple[str, str]] = {}
-    legacy = folder / "chat_template.json"
-    sources |= _named(read_json_object_if_any(legacy).get("chat_template"), legacy.name)
+    for name in _OF_PROCESSORS:
+        sources |= _named(read_json_object_if_any(folder / name).get("chat_template"), name)
     sources |= _named(config.get("chat_template"), "tokenizer_config.json")
     files = {path.stem: path for path in (folder / "additional_chat_templates").glob("*.jinja")}
     own = folder / "chat_template.jinja"

@@ -28,6 +28,7 @@ from octavo.errors import InvalidParameterError, ModelInvalidError
 
 # A message's reasoning has gone by these names; templates read one of them.
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning", "thought")
+_RARE_REASONING_NAMES = ("reasoning", "thought")
 
 
 class ChatTemplate:
@@ -56,14 +57,16 @@ class ChatTemplate:
         environment = _environment()
         try:
             self._template = environment.from_string(source)
-            self.variables = frozenset(
-                jinja2.meta.find_undeclared_variables(environment.parse(source))
-            )
+            tree = environment.parse(source)
+            self.variables = frozenset(jinja2.meta.find_undeclared_variables(tree))
         except jinja2.TemplateSyntaxError as error:
             raise ModelInvalidError(
                 f"The chat template does not parse ({origin}, line {error.lineno}): {error.message}. "
                 "Mend it, or give another with --chat-template."
             ) from error
+        # A template that writes whole messages writes each name, so that a rare one is there for those alone
+        # that read it.
+        self._rare_names = [name for name in _RARE_REASONING_NAMES if name in _names(tree)]
         self._forms = learn_forms(
             lambda messages, tools: self._rendered(messages, {"tools": tools} if tools else {}),
             content_format,
@@ -110,7 +113,10 @@ class ChatTemplate:
             "documents": None,
             "add_generation_prompt": True,
             **{name: _plain(value, _parameter(name)) for name, value in values.items()},
-            "messages": [_with_reasoning(_plain(message, "messages")) for message in messages],
+            "messages": [
+                _with_reasoning(_plain(message, "messages"), self._rare_names)
+                for message in messages
+            ],
         }
         try:
             return self._template.render(variables)
@@ -167,11 +173,19 @@ class ChatTemplates:
         )
 
 
-def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+def _names(tree: jinja2.nodes.Template) -> set[str]:
+    """What it may look up in an object: `message.name`, `message['name']`, `message.get('name')`."""
+    constants = (constant.value for constant in tree.find_all(jinja2.nodes.Const))
+    found = {value for value in constants if isinstance(value, str)}
+    return found | {look_up.attr for look_up in tree.find_all(jinja2.nodes.Getattr)}
+
+
+def _with_reasoning(message: dict[str, Any], rare_names: Sequence[str]) -> dict[str, Any]:
+    """The keys, and their order, are those of transformers, and of what it does not know the rare ones."""
     for name in _REASONING_NAMES:
-        if message.get(name) is not None:
-            others = [one for one in _REASONING_NAMES if one not in message]
-            return {**message, **dict.fromkeys(others, message[name])}
+        if (said := message.get(name)) is not None:
+            rare = {one: said for one in rare_names if one not in message}
+            return {"thinking": said, **message, "reasoning_content": said, **rare}
     return message
 
 
@@ -205,29 +219,43 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     environment.globals.update(
         raise_exception=_raise_exception,
         strftime_now=_strftime_now,
-        namespace=_Namespace,
+        namespace=_namespace,
         dict=_Dict(),
     )
     return environment
 
 
 class _GenerationBlock(jinja2.ext.Extension):
-    """`{% generation %}` marks what the assistant wrote, for training; here its body is just rendered."""
+    """`{% generation %}` marks what the assistant wrote, for training; here its body is just rendered, and as
+    there what is set in it is not seen behind it."""
 
     tags = {"generation"}  # noqa: RUF012 (declared so by Jinja)
 
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(
+            parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        )
 
 
 class _Namespace(jinja2.utils.Namespace):
     """Jinja's namespace without underscore names, which could otherwise shadow Python's internals."""
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"{name!r} cannot be set on a namespace.")
+        _check_stored(name)
         super().__setitem__(name, value)
+
+
+def _namespace(*args: Any, **kwargs: Any) -> _Namespace:
+    stored: dict[Any, Any] = dict(*args, **kwargs)
+    for name in stored:
+        _check_stored(name)
+    return _Namespace(stored)
+
+
+def _check_stored(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"{name!r} cannot be set on a namespace.")
 
 
 class _Dict:

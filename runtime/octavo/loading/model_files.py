@@ -31,6 +31,7 @@ _ALWAYS = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "processor_config.json",  # may hold the chat template
     "additional_chat_templates/*.jinja",
     # Of sentence-transformers.
     MODULES_NAME,

@@ -55,6 +55,17 @@ def test_documents_take_the_template_that_was_made_for_them(folder: Path) -> Non
     assert render_chat(ours, USER).startswith("default:")
 
 
+@pytest.mark.parametrize("name", ["processor_config.json", "chat_template.json"])
+def test_a_processors_template_is_taken_where_the_tokenizer_has_none(
+    folder: Path, name: str
+) -> None:
+    (folder / name).write_text(json.dumps({"chat_template": TEMPLATES["default"]}))
+    for config, begin in (({}, "default:"), ({"chat_template": TEMPLATES["code"]}, "code:")):
+        ours = load_chat_templates(folder, config, None, {})
+        assert ours is not None
+        assert render_chat(ours, USER).startswith(begin)
+
+
 @pytest.mark.parametrize("store", [as_list, as_files])
 @pytest.mark.parametrize(
     "names", [("default",), ("rag", "tool_use", "default"), ("default", "rag")]

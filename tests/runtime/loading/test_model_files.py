@@ -74,6 +74,7 @@ def test_tokens_templates_and_quantisation_come_along() -> None:
         "added_tokens.json",
         "chat_template.jinja",
         "chat_template.json",
+        "processor_config.json",
         "additional_chat_templates/tool_use.jinja",
         "quantize_config.json",
     }
