@@ -105,6 +105,8 @@ def read_rope_of_kinds(
         if not isinstance(own, dict):
             raise ModelInvalidError(f"config.json: rope_parameters.{kind} must be an object.")
         rope = ConfigReader({**own, **({} if ropes else scaling)}, f"rope_parameters.{kind}")
+        # transformers looks for it beside the kinds alone, where it would be of all of them.
+        rope.refuse_others("truncate", True, None)
         defaults = RopeDefaults(theta=reader.factor(name, default))
         ropes.append(_rope(rope, ConfigReader({}), head_dim, max_position, defaults))
     kinds.refuse_unread()

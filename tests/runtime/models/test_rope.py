@@ -235,10 +235,14 @@ def test_gemma_3s_length_includes_its_scaling() -> None:
         {"full_attention": {"rope_type": "linear", "factor": 2.0, "alpha": 1.0}},
         {"full_attention": {"partial_rotary_factor": 0.5}},
         {"chunked_attention": {"rope_type": "default"}},
+        # transformers does not find it there, and computes as if it were not.
+        {"full_attention": {"rope_type": "yarn", "factor": 4.0, "truncate": False}},
     ],
 )
 def test_what_gemma_3_does_not_know_of_a_kind_is_refused(rope: dict[str, Any]) -> None:
-    with pytest.raises(ModelUnsupportedError, match=r"rope_type|alpha|partial_rotary|chunked"):
+    with pytest.raises(
+        ModelUnsupportedError, match=r"rope_type|alpha|partial_rotary|chunked|truncate is False"
+    ):
         ours({"rope_parameters": rope}, "Gemma3")
 
 
