@@ -109,7 +109,7 @@ CpuQuantity = Annotated[
 ]
 """Cores; a bare integer is accepted as Kubernetes does."""
 
-MemoryRequest = Annotated[
+MemoryQuantity = Annotated[
     str,
     BeforeValidator(_text),
     AfterValidator(_checked_quantity),
@@ -124,22 +124,7 @@ MemoryRequest = Annotated[
         }
     ),
 ]
-"""Memory of a pod; a bare integer counts bytes, as in Kubernetes."""
-
-MemoryQuantity = Annotated[
-    str,
-    AfterValidator(_checked_quantity),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 32,
-            "x-kubernetes-validations": [
-                {"rule": _at_least(_SMALLEST_MEMORY, "self"), "message": _MEMORY_HELP}
-            ],
-        }
-    ),
-]
-"""A quantity that is always text, so that CEL can compare two of them."""
+"""Memory, or a volume's size; a bare integer counts bytes, as in Kubernetes."""
 
 Duration = Annotated[
     str,

@@ -119,6 +119,41 @@ def test_a_label_s_key_is_what_kubernetes_takes(admin: Admin, namespace: str, ke
             assert refused_children(admin, namespace, MINIMAL | field) == []
 
 
+@pytest.mark.parametrize("key", ["Example.COM/Some-Key", "A-b.c/d", "a.B/c", "A..b/c", "-A.b/c"])
+def test_an_annotation_s_key_may_be_in_capitals_as_kubernetes_takes_it(
+    admin: Admin, session_namespace: str, key: str
+) -> None:
+    annotations = {key: "Ünïcode ☸"}
+    is_taken = deployment(admin, session_namespace, annotations=annotations).status == 201
+    for field in (
+        {"pods": {"annotations": annotations}},
+        {"service": {"annotations": annotations}},
+    ):
+        answer = taken(admin, session_namespace, MINIMAL | field)
+        assert (answer.status == 201) is is_taken, answer.message
+        if is_taken:
+            assert refused_children(admin, session_namespace, MINIMAL | field) == []
+
+
+@pytest.mark.parametrize("size", [5 * 2**30, "5Gi", "5e9", "1.5Gi", 1, -1, "lots", 1.5])
+def test_a_size_is_a_quantity_as_a_claim_takes_it(
+    admin: Admin, session_namespace: str, size: object
+) -> None:
+    """But for less than a mebibyte."""
+    claim = {
+        "metadata": {"name": "x"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+    }
+    url = f"/api/v1/namespaces/{session_namespace}/persistentvolumeclaims?{DRY_RUN}"
+    is_taken = admin.request("POST", url, claim).status == 201 and size not in (1, 1.5)
+    spec: dict[str, Any] = {"model": {"uri": "hf://o/n", "cache": {"size": size}}}
+    spec["engine"] = {"kvCacheMemory": size}
+    answer = taken(admin, session_namespace, spec)
+    assert (answer.status == 201) is is_taken, answer.message
+    if is_taken:
+        assert refused_children(admin, session_namespace, spec) == []
+
+
 @pytest.mark.parametrize(
     ("name", "is_taken"),
     [

@@ -69,8 +69,8 @@ _STATES_BOTH = (
     "has(self.resources.memory)"
 )
 CPUS_KEEP_THE_CACHE_IN_MEMORY = cel_between(
-    f"!({_STATES_BOTH}) || {_ON_A_GPU} || !isQuantity(self.engine.kvCacheMemory) || "
-    "!isQuantity(string(self.resources.memory)) || quantity(self.engine.kvCacheMemory).isLessThan("
+    f"!({_STATES_BOTH}) || {_ON_A_GPU} || !isQuantity(string(self.engine.kvCacheMemory)) || "
+    "!isQuantity(string(self.resources.memory)) || quantity(string(self.engine.kvCacheMemory)).isLessThan("
     "quantity(string(self.resources.memory)))",
     "must be less than resources.memory, which also holds the weights: on CPUs the KV cache is in it",
     "engine.kvCacheMemory",

@@ -12,6 +12,8 @@ from octavo_operator.api.v1alpha1.base import DNS_SUBDOMAIN, NAME_PART, cel, rul
 LONGEST_PREFIX = 253
 LONGEST_KEY = LONGEST_PREFIX + 1 + 63
 _LABEL_KEY = rf"^({DNS_SUBDOMAIN}/)?{NAME_PART}$"
+# Of an annotation Kubernetes looks at its key in lower case.
+_ANNOTATION_KEY = rf"^({DNS_SUBDOMAIN.replace('a-z', 'A-Za-z')}/)?{NAME_PART}$"
 _LABEL_VALUE = rf"^({NAME_PART})?$"
 
 _OUR_KEYS = (
@@ -46,6 +48,7 @@ def _not_ours(values: Mapping[str, str]) -> Mapping[str, str]:
 
 
 LabelKey = Annotated[str, Field(max_length=LONGEST_KEY, pattern=_LABEL_KEY)]
+AnnotationKey = Annotated[str, Field(max_length=LONGEST_KEY, pattern=_ANNOTATION_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=_LABEL_VALUE)]
 
 UserLabels = Annotated[
@@ -54,7 +57,7 @@ UserLabels = Annotated[
     AfterValidator(_not_ours),
 ]
 UserAnnotations = Annotated[
-    dict[LabelKey, Annotated[str, Field(max_length=4096)]],
+    dict[AnnotationKey, Annotated[str, Field(max_length=4096)]],
     Field(max_length=32, json_schema_extra=rules(_NOT_OURS, _SMALL)),
     AfterValidator(_not_ours),
 ]

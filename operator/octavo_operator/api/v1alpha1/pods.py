@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, field_validator
 
-from octavo_operator.api.quantity import CpuQuantity, Duration, MemoryRequest, duration_seconds
+from octavo_operator.api.quantity import CpuQuantity, Duration, MemoryQuantity, duration_seconds
 from octavo_operator.api.v1alpha1.base import (
     DNS_SUBDOMAIN,
     NAME_PART,
@@ -46,10 +46,10 @@ class DownloadResourcesSpec(ApiModel):
     """Requests and limits alike of the container that downloads the model."""
 
     cpu: CpuQuantity | None = Field(default=None, description="100m without a limit when absent.")
-    memory: MemoryRequest | None = Field(
+    memory: MemoryQuantity | None = Field(
         default=None, description="256Mi without a limit when absent."
     )
-    ephemeral_storage: MemoryRequest | None = Field(
+    ephemeral_storage: MemoryQuantity | None = Field(
         default=None, description="Not asked for when absent."
     )
 
@@ -90,7 +90,7 @@ class ResourcesSpec(ApiModel):
         description=f"CPU request; {DEFAULT_CPU} when absent, or `cpuLimit` if that is less. There is no "
         "limit but `cpuLimit`.",
     )
-    memory: MemoryRequest | None = Field(
+    memory: MemoryQuantity | None = Field(
         default=None,
         description="Memory request and limit. When absent the request is 1Gi and there is no limit.",
     )
@@ -98,7 +98,7 @@ class ResourcesSpec(ApiModel):
         default=None,
         description="CPU limit, for namespaces whose quota wants one; it makes a busy server slower.",
     )
-    ephemeral_storage: MemoryRequest | None = Field(
+    ephemeral_storage: MemoryQuantity | None = Field(
         default=None,
         description="Request and limit of the node's disk; without `model.cache` a download lies there.",
     )
