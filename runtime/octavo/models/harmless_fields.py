@@ -42,8 +42,8 @@ _SAMPLING = """
 _BEYOND_TRAINING = "dual_chunk_attention_config"
 # The tensors tell: one that is missing or in excess is refused when the weights are read.
 _TOLD_BY_WEIGHTS = "attention_bias mlp_bias qkv_bias no_bias ff_factor"
-# `octavo.quantization` reads these.
-_OF_WEIGHTS = "quantization_config compression_config"
+# `octavo.quantization` and `octavo.loading` read these.
+_OF_WEIGHTS = "quantization_config compression_config transformers_weights"
 _HARMLESS = frozenset(
     f"{_NAMING} {_TRAINING} {_LIBRARY} {_SAMPLING} {_BEYOND_TRAINING} {_TOLD_BY_WEIGHTS} "
     f"{_OF_WEIGHTS}".split()

@@ -71,6 +71,10 @@ def test_a_missing_field_means_what_it_means_to_transformers(family: str) -> Non
     assert read_config({name: full[name] for name in kept if name in full}) == read_config(full)
 
 
+def test_the_name_of_the_weights_file_is_left_to_those_who_load_it() -> None:
+    read_config(raw_of("Llama", transformers_weights="best.safetensors"))
+
+
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_checkpoints_are_taken(name: str) -> None:
     family, fields = PUBLISHED[name]
