@@ -14,6 +14,7 @@ import structlog
 from kubernetes.aio.client import Configuration
 
 from octavo_operator import health, metrics
+from octavo_operator.adapters import Adapters
 from octavo_operator.autoscale.access import Access
 from octavo_operator.autoscale.controller import Autoscaler
 from octavo_operator.autoscale.load import LoadError, LoadSource, Snapshot
@@ -83,6 +84,7 @@ class Operator:
         self._turns = Turns(settings.max_concurrent_rollouts, self.queue.add)
         self._startups = Startups()
         self._commits = Commits()
+        self._adapters = Adapters()
         self._reconciler = Reconciler(
             kube,
             installation_of(settings),
@@ -90,6 +92,7 @@ class Operator:
             self._turns,
             self._startups,
             self._commits,
+            self._adapters,
             instance=identity,
             wall_clock=lambda: datetime.now(UTC),
             steady_clock=time.monotonic,
@@ -182,11 +185,12 @@ class Operator:
                     self.queue.add(key)
 
     async def _follow_startups_forever(self) -> None:
-        """Enqueues the objects whose starting pods have come further, or whose pods told what they serve."""
+        """Enqueues the objects whose starting pods have come further, or whose pods told what they serve
+        or have."""
         ops_port = OpsPort(self._settings.progress_timeout_seconds)
         while True:
             await asyncio.sleep(self._settings.progress_interval_seconds)
-            for asking in (self._startups, self._commits):
+            for asking in (self._startups, self._commits, self._adapters):
                 for key in await ops_port.ask(asking):
                     self.queue.add_behind(key)
 

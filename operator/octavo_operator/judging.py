@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from octavo_operator import admission, claims, images, retries
+from octavo_operator import adapters, admission, claims, images, retries
 from octavo_operator.api.conditions import ConditionType, Reason
 from octavo_operator.api.quantity import duration_seconds
 from octavo_operator.api.v1alpha1 import ineffective_fields
@@ -57,16 +57,19 @@ class Judge:
         autoscaler: Autoscaler,
         turns: Turns,
         commits: Commits,
+        held_adapters: adapters.Adapters,
         overruled: Overruled,
         steady_clock: Callable[[], float],
     ) -> None:
         self._autoscaler = autoscaler
         self._turns = turns
         self._commits = commits
+        self._adapters = held_adapters
         self._overruled = overruled
         self._sightings = Sightings(PROPAGATION_SECONDS)
         self._growing = Sightings(claims.GROWTH_PATIENCE_SECONDS)
         self._starting = Sightings(retries.PATIENCE_SECONDS)
+        self._mixed = Sightings(adapters.PATIENCE_SECONDS)
         self._steady_clock = steady_clock
 
     def forget(self, key: ObjectKey) -> None:
@@ -74,6 +77,7 @@ class Judge:
         self._sightings.forget(key)
         self._growing.forget(key)
         self._starting.forget(key)
+        self._mixed.forget(key)
 
     def judge(
         self,
@@ -89,6 +93,7 @@ class Judge:
         led = self._led(observed, decided, conditions)
         notice, growth_wait = self._notice(observed, decided, applied, conditions)
         moved = self._moved(decided, conditions, is_replacing=told.is_replacing)
+        mixed, mixed_wait = self._mixed_adapters(decided, conditions)
         graver = applied.problem or contest or led.problem or told.refusal
         is_young, young_wait = retries.is_young(
             self._starting,
@@ -117,7 +122,7 @@ class Judge:
             is_young=is_young and graver is None,
             service_problem=applied.service_problem or led.problem,
             unreached=led.unreached,
-            notice=led.notice or notice or moved,
+            notice=led.notice or notice or moved or mixed,
             is_deadline_exceeded=told.is_overdue,
             is_replacing=told.is_replacing,
             queued=self._turns.why(decided.change) if context.is_held else "",
@@ -138,6 +143,7 @@ class Judge:
             led.wait,
             growth_wait,
             young_wait,
+            mixed_wait,
             _RETRY_REFUSED_SECONDS if applied.was_refused else None,
         )
         return Judged(observation, _is_rolling(observation, decided, live), waits)
@@ -188,6 +194,20 @@ class Judge:
         told = conditions.message_before(Reason.MODEL_COMMITS_DIFFER)
         found = difference(model, self._commits.follow(key, model, decided.fleet), told)
         return found if told or not is_replacing else None
+
+    def _mixed_adapters(
+        self, decided: Decided, conditions: ConditionSet
+    ) -> tuple[Finding | None, float | None]:
+        """That replicas have different adapters for longer than it takes to load them into each, and the
+        seconds until that is so."""
+        key, engine = decided.context.owner.key, decided.context.spec.engine
+        held = self._adapters.follow(key, decided.fleet, takes_some=bool(engine.enable_lora))
+        told = conditions.message_before(Reason.ADAPTERS_DIFFER)
+        topics = ["adapters"] if adapters.is_mixed(held) else []
+        lasting, wait = self._mixed.lasting(
+            key, "adapters", topics, self._steady_clock(), was_told=bool(told)
+        )
+        return adapters.difference(held, lasting, told), wait
 
 
 @dataclass(frozen=True, slots=True)

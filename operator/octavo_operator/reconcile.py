@@ -12,6 +12,7 @@ from datetime import datetime
 import structlog
 
 from octavo_operator import metrics
+from octavo_operator.adapters import Adapters
 from octavo_operator.apply import Applied, apply
 from octavo_operator.autoscale.controller import Autoscaler, explain
 from octavo_operator.children import desired
@@ -54,6 +55,7 @@ class Reconciler:
         turns: Turns | None = None,
         startups: Startups | None = None,
         commits: Commits | None = None,
+        adapters: Adapters | None = None,
         *,
         instance: str,
         wall_clock: Callable[[], datetime],
@@ -67,7 +69,10 @@ class Reconciler:
         self._turns = turns or Turns(0, lambda _: None)
         self._startups = startups or Startups()
         self._commits = commits or Commits()
-        self._judge = Judge(autoscaler, self._turns, self._commits, self._overruled, steady_clock)
+        self._adapters = adapters or Adapters()
+        self._judge = Judge(
+            autoscaler, self._turns, self._commits, self._adapters, self._overruled, steady_clock
+        )
         self._remembering = (
             self._autoscaler,
             self._contests,
@@ -75,6 +80,7 @@ class Reconciler:
             self._turns,
             self._startups,
             self._commits,
+            self._adapters,
             self._judge,
         )
         self.known: set[ObjectKey] = set()
@@ -169,6 +175,7 @@ class Reconciler:
         self._turns.tell(key, is_rolling=False)
         self._startups.forget(key)
         self._commits.forget(key)
+        self._adapters.forget(key)
         status = invalid_status(resource, conditions, why.reason, why.message)
         await self._writer.write(resource, status, conditions)
 

@@ -63,6 +63,10 @@ class StartupReport(BaseModel):
     """Of a hub's model; empty where it is not known."""
     content: Annotated[str, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """A digest of another model's files; empty where it is not known."""
+    adapters: Count | None = None
+    """LoRA adapters that requests may have; None where a server takes none, or does not tell."""
+    adapters_content: Annotated[str, Field(pattern="^([0-9a-f]{16})?$")] = ""
+    """A digest of their names and files."""
     phases: Annotated[tuple[Phase, ...], Field(max_length=64)]
 
     @property

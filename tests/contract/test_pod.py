@@ -17,6 +17,7 @@ from octavo import errors
 from octavo.cli.fetch import fetch_command
 from octavo.model_source import commit_of, content_of
 from octavo.server.http.sockets import EVERY_ADDRESS
+from octavo.server.openai.adapters import AdapterTable, ServedAdapter
 from octavo.server.process.failure import fail
 from octavo.server.process.lifecycle import Lifecycle
 from octavo.server.process.operations import OperationsApp
@@ -102,6 +103,13 @@ def test_what_a_starting_server_answers_is_what_the_operator_reads() -> None:
     lifecycle.content = content_of(Path(octavo.builtin.__file__).parent / "demo")
     read = StartupReport.model_validate(lifecycle.startup_report())
     assert read.content == lifecycle.content
+    assert read.adapters is None
+    lifecycle.adapters = AdapterTable()
+    lifecycle.adapters.replace([ServedAdapter("sql", 1, "/sql", "", 0, "1a" * 8)])
+    read = StartupReport.model_validate(lifecycle.startup_report())
+    assert (read.adapters, read.adapters_content) == (1, lifecycle.adapters.content)
+    lifecycle.adapters.replace([])
+    assert StartupReport.model_validate(lifecycle.startup_report()).adapters == 0
     # A folder of one's own is no commit of a hub's.
     assert commit_of(Path("/claim") / ("1a" * 20)) is None
 

@@ -197,6 +197,12 @@ class Reason(StrEnum):
         "runtime",
         "Name a commit in `model.uri` (`hf://org/name@COMMIT`), or give each model a place of its own.",
     )
+    ADAPTERS_DIFFER = (
+        "AdaptersDiffer",
+        "Replicas have different LoRA adapters: they were loaded into some pods alone, or went with one.",
+        "runtime",
+        "Load them by each pod's ops port, or have all pods begin with them (`extraArgs`: `--lora-modules`).",
+    )
     CACHE_IMMUTABLE = (
         "CacheImmutable",
         "The spec asks for another storage class or access mode than the model cache's volume has, or less.",

@@ -8,7 +8,8 @@ a model further, or quantises it anew, changes them everywhere, and a start shou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from octavo.errors import OctavoError
@@ -17,6 +18,7 @@ from octavo.loading.model_files import needed_files
 _SAMPLES = 64
 _SAMPLE_BYTES = 4096
 _DIGITS = 16
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def content_of(folder: Path) -> str | None:
@@ -26,13 +28,32 @@ def content_of(folder: Path) -> str | None:
     """
     try:
         paths = [each.relative_to(folder).as_posix() for each in _files(folder)]
-        digest = hashlib.sha256()
-        for path in needed_files(paths, lambda path: (folder / path).read_bytes(), str(folder)):
-            size = (folder / path).stat().st_size
-            digest.update(f"{path}\0{size}\0".encode())
-            _add(digest, folder / path, size)
+        read = needed_files(paths, lambda path: (folder / path).read_bytes(), str(folder))
+        return _digest(folder, read)
     except (OSError, OctavoError):
         return None  # the load says what is wrong with it
+
+
+def content_of_adapter(folder: Path) -> str | None:
+    """The same of a LoRA adapter's folder."""
+    try:
+        return _digest(folder, _ADAPTER_FILES)
+    except OSError:
+        return None
+
+
+def content_of_adapters(contents: Mapping[str, str]) -> str:
+    """A digest of adapters by their names and their contents; empty where there are none."""
+    text = json.dumps(contents, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS] if contents else ""
+
+
+def _digest(folder: Path, paths: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        size = (folder / path).stat().st_size
+        digest.update(f"{path}\0{size}\0".encode())
+        _add(digest, folder / path, size)
     return digest.hexdigest()[:_DIGITS]
 
 

@@ -73,6 +73,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(process, folder, models)
 
 
+def test_the_report_of_the_start_tells_whether_two_servers_hold_the_same(served: Served) -> None:
+    def told() -> tuple[int, str]:
+        report = httpx.get(f"{served.process.ops_url}/startupz", timeout=60).json()
+        return report["adapters"], report["adapters_content"]
+
+    before = told()
+    assert before[0] == 2
+    late = {"lora_name": "late", "lora_path": str(served.folder / "late")}
+    assert served.command("load", **late).status_code == 200
+    assert told()[0] == 3
+    assert told()[1] != before[1]
+    other = {**late, "lora_path": str(served.folder / "one"), "load_inplace": True}
+    with_late = told()
+    assert served.command("load", **other).status_code == 200
+    assert told()[0] == 3
+    assert told()[1] != with_late[1], "other files under the same name"
+    assert served.command("unload", lora_name="late").status_code == 200
+    assert told() == before
+
+
 def test_requests_choose_by_name(served: Served) -> None:
     for name in ("demo", "one", "two"):
         assert served.tokens(name) == served.expected(name)

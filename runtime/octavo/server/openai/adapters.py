@@ -6,15 +6,18 @@ no new requests; those that run with it end as if nothing had happened.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from octavo.engine.client import EngineClient
 from octavo.errors import InvalidConfigurationError
+from octavo.loading.content import content_of_adapter, content_of_adapters
 from octavo.server.openai.api_errors import model_not_found, quoted
 
 log = structlog.get_logger("octavo.server")
@@ -30,6 +33,7 @@ class ServedAdapter:
         adapter_id: The engine's, never used again.
         parent: Name of the base model that whoever loaded it gave; empty: the first served name.
         created: Unix time in seconds.
+        content: A digest of its files; empty where it cannot be told.
     """
 
     name: str
@@ -37,6 +41,7 @@ class ServedAdapter:
     path: str
     parent: str
     created: int
+    content: str = ""
 
 
 class AdapterTable:
@@ -57,6 +62,11 @@ class AdapterTable:
     @property
     def names(self) -> list[str]:
         return list(self._by_name)
+
+    @property
+    def content(self) -> str:
+        """A digest of all of them, alike in servers that hold the same; empty where there are none."""
+        return content_of_adapters({each.name: each.content for each in self.all})
 
     def replace(self, adapters: Iterable[ServedAdapter]) -> None:
         """By what another process says."""
@@ -112,16 +122,18 @@ class ServedAdapters(AdapterTable):
             EngineDeadError: The engine process ended.
         """
         self.check_name(name, is_replacing=is_replacing)
-        adapter = ServedAdapter(name, next(self._ids), path, parent, int(time.time()))
+        adapter_id = next(self._ids)
         self._loading.add(name)
         try:
-            await self._client.load_adapter(adapter.adapter_id, path)
+            await self._client.load_adapter(adapter_id, path)
+            content = await asyncio.to_thread(content_of_adapter, Path(path)) or ""
         except BaseException:
             # Also when nobody waits for it any more: what has no name must not stay.
-            self._client.unload_adapter(adapter.adapter_id)
+            self._client.unload_adapter(adapter_id)
             raise
         finally:
             self._loading.remove(name)
+        adapter = ServedAdapter(name, adapter_id, path, parent, int(time.time()), content)
         before = self._by_name.get(name)
         self._by_name[name] = adapter
         await self._tell_all()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 class State(enum.Enum):
@@ -43,6 +44,16 @@ class Phase:
     bytes_total: int = 0
 
 
+class Adapters(Protocol):
+    """The LoRA adapters of a server as far as its start's report tells of them."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    @property
+    def content(self) -> str: ...
+
+
 class Lifecycle:
     """The state and the start-up's phases.
 
@@ -62,6 +73,8 @@ class Lifecycle:
         """Of a hub's model, once it is resolved."""
         self.content: str | None = None
         """Of any other model's folder: see `octavo.loading.content`."""
+        self.adapters: Adapters | None = None
+        """Those that requests may have, of a server that takes some."""
 
     @property
     def state(self) -> State:
@@ -104,7 +117,10 @@ class Lifecycle:
     def startup_report(self) -> dict[str, object]:
         """The body of `/startupz`."""
         now = self._clock()
-        model = {"commit": self.commit, "content": self.content}
+        model: dict[str, object | None] = {"commit": self.commit, "content": self.content}
+        if self.adapters is not None:
+            names, content = self.adapters.names, self.adapters.content
+            model |= {"adapters": len(names), "adapters_content": content or None}
         return {name: value for name, value in model.items() if value is not None} | {
             "status": self.state.value,
             "started": self.has_started,

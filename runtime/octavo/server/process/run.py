@@ -210,6 +210,7 @@ class Server:
         for module in read_lora_modules(options.lora_modules):
             await front.adapters.load(module.name, module.path, parent=module.base_model_name or "")
         self._adapters = front.adapters
+        self._lifecycle.adapters = front.adapters if options.engine.enable_lora else None
         self._adapter_routes.attach(front.adapters)
         await front.listen()
         self._lifecycle.mark_ready()
