@@ -127,7 +127,8 @@ class Enter(_Message, frozen=True):
 
 
 class Came(_Message, frozen=True):
-    """A request of a key without limits, which is taken in any case."""
+    """A request of a key without limits, which is taken in any case, where another of its name is limited in
+    what it has under way."""
 
     key: Key
 

@@ -182,7 +182,7 @@ class ApiProcess:
         return SharedState(
             self._lifecycle,
             keys,
-            AskedAccounts(channel),
+            AskedAccounts(channel, keys),
             EngineGate(client),
             adapters,
             metrics,
