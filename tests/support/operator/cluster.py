@@ -115,7 +115,11 @@ class Cluster:
         assert answer.status == 201, answer.message
         answer = self.admin.merge(f"{pods}/{name}/status", {"status": status})
         assert answer.status == 200, answer.message
-        self.lead_to(name, service=owner)
+        if any(
+            (each["type"], each["status"]) == ("Ready", "True")
+            for each in status.get("conditions", ())
+        ):
+            self.lead_to(name, service=owner)
 
     def lead_to(self, *pods: str, service: str = "llama") -> None:
         """What the controller of EndpointSlices would do."""
